@@ -1,0 +1,57 @@
+"""From an image to the network's input: decode (gray straight from the file), scale, pad."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowwatt.errors import ToolError
+from lowwatt.types import Letterbox, Preprocess
+
+
+def read_image(path: str | Path, channels: int) -> NDArray[np.uint8]:
+    """Decode a file to uint8 (H, W, channels); gray is decoded as gray, which equals the board's own path.
+
+    Raises ToolError for a missing, unreadable or damaged file.
+    """
+    import cv2
+
+    source = Path(path)
+    try:
+        content = np.fromfile(source, np.uint8)
+    except OSError as error:
+        raise ToolError("cannot read the image", where=str(source), why=error.strerror or str(error)) from None
+    flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR
+    try:
+        image = cv2.imdecode(content, flag) if len(content) else None
+    except cv2.error as error:
+        raise ToolError("cannot decode the image", where=str(source), why=str(error).strip()) from None
+    if image is None:
+        raise ToolError(
+            "cannot decode the image", where=str(source), why="empty file" if not len(content) else "no known image format"
+        )
+    return image.reshape(image.shape[0], image.shape[1], channels)
+
+
+def letterbox(image: NDArray[np.uint8], preprocess: Preprocess) -> tuple[NDArray[np.uint8], Letterbox]:
+    """Scale and pad uint8 (H, W, C) to the input's size; also the map that brings boxes back.
+
+    An image of another number of channels is converted (BGR order is assumed).
+    """
+    import cv2
+
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.shape[2] != preprocess.channels:
+        code = cv2.COLOR_BGR2GRAY if preprocess.channels == 1 else cv2.COLOR_GRAY2BGR
+        image = cv2.cvtColor(image[:, :, :3] if image.shape[2] > 1 else image, code)
+        image = image.reshape(*image.shape[:2], preprocess.channels)
+    box = Letterbox.fit((image.shape[0], image.shape[1]), preprocess.size, preprocess.centre)
+    height, width = box.resized
+    interpolation = cv2.INTER_AREA if box.scale < 0.5 else cv2.INTER_LINEAR
+    scaled = cv2.resize(image, (width, height), interpolation=interpolation)
+    padded = np.full((*preprocess.size, preprocess.channels), preprocess.pad_value, np.uint8)
+    padded[box.top : box.top + height, box.left : box.left + width] = scaled.reshape(height, width, -1)
+    return padded, box

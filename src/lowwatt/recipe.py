@@ -1,0 +1,154 @@
+"""Recipe: the typed settings of one production run, read from YAML with `key=value` overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lowwatt.errors import ToolError, did_you_mean
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class DataSettings(_Settings):
+    """Where the labelled images are. `root: sample` stands for the embedded sample set, made on first use."""
+
+    root: str = "sample"
+    images: str = "images"
+    train: str = "train.json"
+    val: str = "val.json"
+    classes: list[str] | None = Field(None, description="keep these classes only, in this order")
+    sample_train: int = Field(600, ge=1, description="images of the sample set, train")
+    sample_val: int = Field(150, ge=1, description="images of the sample set, val")
+    sample_size: int = Field(160, ge=32, description="side of the sample set's images, pixels")
+
+
+class ModelSettings(_Settings):
+    """The network: YOLOX-FPGA, or the original operators for comparison."""
+
+    depth: float = Field(0.33, gt=0)
+    width: float = Field(0.375, gt=0)
+    channels: Literal[1, 3] = 1
+    size: int = Field(320, ge=32, multiple_of=32, description="side of the square input, pixels")
+    activation: Literal["relu", "silu"] = "relu"
+    stem: Literal["convs", "focus"] = "convs"
+    spp: Literal["dilated", "pool", "none"] = "dilated"
+    init: str = Field("", description="checkpoint to start from (.safetensors)")
+
+
+class TrainSettings(_Settings):
+    """The training loop. Learning rate is for 64 images a step and scales with the batch."""
+
+    epochs: int = Field(300, ge=0)
+    batch: int = Field(16, ge=1)
+    lr: float = Field(0.01, gt=0)
+    final_lr: float = Field(0.05, ge=0, description="share of lr at the end of the cosine")
+    weight_decay: float = 5e-4
+    momentum: float = 0.9
+    warmup_epochs: float = 5
+    plain_epochs: int = Field(15, description="last epochs without mosaic and affine, with L1 loss")
+    ema: float = Field(0.9998, ge=0, lt=1)
+    ema_ramp: float = Field(2000, gt=0, description="steps over which the EMA decay rises: decay*(1-exp(-t/ramp))")
+    mosaic: float = Field(1.0, ge=0, le=1)
+    scale: tuple[float, float] = (0.5, 1.5)
+    degrees: float = 10.0
+    translate: float = 0.1
+    shear: float = 2.0
+    flip: float = Field(0.5, ge=0, le=1)
+    multiscale: tuple[float, float] = Field((1.0, 1.0), description="side of the training input, times model.size")
+    eval_every: int = Field(5, ge=0, description="epochs between evaluations; 0: only at the end")
+    workers: int = Field(0, ge=0)
+    threads: int = Field(0, ge=0, description="CPU threads of torch; 0: as torch chooses")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    minutes: float = Field(0, ge=0, description="stop the schedule to fit these minutes; 0: no limit")
+    seed: int = 0
+
+
+class QuantSettings(_Settings):
+    """Post-training quantization."""
+
+    scheme: Literal["vitis"] = "vitis"
+    calibration: Literal["minmax", "mse"] = "mse"
+    images: int = Field(128, ge=1, description="calibration images, from the training split")
+    max_drop: float = Field(0.05, ge=0, description="AP points lost above which the verdict is red")
+
+
+class Recipe(_Settings):
+    """Everything that one run of the road needs."""
+
+    name: str = "run"
+    target: str = "ultra96v2-lpcv"
+    data: DataSettings = Field(default_factory=DataSettings)
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    train: TrainSettings = Field(default_factory=TrainSettings)
+    quant: QuantSettings = Field(default_factory=QuantSettings)
+
+    def to_yaml(self) -> str:
+        """The whole recipe, defaults included."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_recipe(path: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
+    """Recipe from a YAML file (None: defaults) and `section.key=value` overrides.
+
+    Raises ToolError for an unreadable file, an unknown key (with the nearest known one) or a wrong value.
+
+    >>> load_recipe(None, ["train.epochs=3"]).train.epochs
+    3
+    """
+    settings = _read_yaml(Path(path)) if path is not None else {}
+    for override in overrides:
+        _apply(settings, override)
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as error:
+        raise _explain(error, str(path or "recipe")) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ToolError("no such recipe", where=str(path), hint="recipes/ holds examples") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ToolError("cannot read the recipe", where=str(path), why=str(error)) from None
+    if not isinstance(content, dict):
+        raise ToolError("cannot read the recipe", where=str(path), why="it is not a mapping of sections")
+    return content
+
+
+def _apply(settings: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ToolError("an override needs the form key=value", where=override, hint="for example train.epochs=10")
+    *sections, last = key.split(".")
+    place = settings
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise ToolError("an override goes below a plain value", where=override)
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ToolError("cannot read the override's value", where=override, why=str(error)) from None
+
+
+def _explain(error: ValidationError, where: str) -> ToolError:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        model: Any = Recipe
+        for part in path[:-1]:
+            model = model.model_fields[part].annotation
+        prefix = "".join(f"{part}." for part in path[:-1])
+        known = [prefix + name for name in model.model_fields]
+        return ToolError(f"unknown setting {key}", where=where, hint=did_you_mean(key, known))
+    return ToolError(f"wrong value for {key}", where=where, why=f"{first['msg']}, given {first['input']!r}")

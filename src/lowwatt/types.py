@@ -1,0 +1,170 @@
+"""Values that travel between the stages: quantization of a tensor, geometry of an image, detections, results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowwatt.errors import ToolError
+
+Shape = tuple[int, ...]
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class QuantParams:
+    """How integers of a tensor stand for real values: real = (q - zero_point) * scale, q in [qmin, qmax].
+
+    >>> q = QuantParams.power_of_two(4)
+    >>> q.scale, q.fix_point, q.qmin, q.qmax
+    (0.0625, 4, -128, 127)
+    """
+
+    scale: float
+    zero_point: int = 0
+    bits: int = 8
+    signed: bool = True
+
+    @classmethod
+    def power_of_two(cls, fix_point: int, bits: int = 8, signed: bool = True) -> QuantParams:
+        """Symmetric, scale 2**-fix_point: the number format of the DPU."""
+        return cls(math.ldexp(1.0, -fix_point), 0, bits, signed)
+
+    @property
+    def fix_point(self) -> int:
+        """Binary digits behind the point; ToolError where the scale is no power of two."""
+        mantissa, exponent = math.frexp(self.scale)
+        if mantissa != 0.5 or self.zero_point != 0:
+            raise ToolError("the tensor has no fix point", why=f"scale {self.scale} is not a power of two")
+        return 1 - exponent
+
+    @property
+    def qmin(self) -> int:
+        """Smallest integer."""
+        return -(1 << (self.bits - 1)) if self.signed else 0
+
+    @property
+    def qmax(self) -> int:
+        """Largest integer."""
+        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
+
+    def dequantize(self, values: Array) -> NDArray[np.float32]:
+        """Real values (float32) of integers."""
+        return ((values.astype(np.float64) - self.zero_point) * self.scale).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """Map from a source image to the network's input: scale, then pad.
+
+    `source` and `size` are (height, width); `left`, `top` the padding in pixels of the input.
+    """
+
+    source: tuple[int, int]
+    size: tuple[int, int]
+    scale: float
+    left: int = 0
+    top: int = 0
+
+    @classmethod
+    def fit(cls, source: tuple[int, int], size: tuple[int, int], centre: bool = False) -> Letterbox:
+        """Largest scale at which the source fits; padding right and bottom, or around it where `centre`.
+
+        >>> Letterbox.fit((480, 640), (320, 320))
+        Letterbox(source=(480, 640), size=(320, 320), scale=0.5, left=0, top=0)
+        """
+        scale = min(size[0] / source[0], size[1] / source[1])
+        box = cls(source, size, scale)
+        if not centre:
+            return box
+        height, width = box.resized
+        return cls(source, size, scale, (size[1] - width) // 2, (size[0] - height) // 2)
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """(height, width) of the scaled image, before padding; at least one pixel."""
+        return (
+            min(self.size[0], max(1, round(self.source[0] * self.scale))),
+            min(self.size[1], max(1, round(self.source[1] * self.scale))),
+        )
+
+    def to_input(self, xyxy: Array) -> NDArray[np.float32]:
+        """Boxes (N, 4) in source pixels → input pixels."""
+        offset = np.array([self.left, self.top, self.left, self.top], np.float32)
+        return np.asarray(xyxy, np.float32).reshape(-1, 4) * np.float32(self.scale) + offset
+
+    def to_source(self, xyxy: Array) -> NDArray[np.float32]:
+        """Boxes (N, 4) in input pixels → source pixels, clipped to the image."""
+        offset = np.array([self.left, self.top, self.left, self.top], np.float32)
+        boxes = (np.asarray(xyxy, np.float32).reshape(-1, 4) - offset) / np.float32(self.scale)
+        height, width = self.source
+        return np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """What an image goes through before the network. Values stay 0…255; there is no mean or deviation.
+
+    `size` is (height, width) of the input, `channels` 1 (gray, decoded as gray) or 3 (BGR).
+    """
+
+    size: tuple[int, int]
+    channels: int
+    pad_value: int = 0
+    centre: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionHead:
+    """How to read the network's outputs: per stride a class, box and objectness tensor, each (1, H, W, C), raw logits.
+
+    Box channels are (dx, dy, log w, log h): centre = (d + cell) * stride, size = exp(log) * stride (YOLOX).
+    `outputs` holds (class, box, objectness) tensor names, one triple a stride.
+    """
+
+    strides: tuple[int, ...]
+    outputs: tuple[tuple[str, str, str], ...]
+    num_classes: int
+
+
+@dataclass(slots=True)
+class Detections:
+    """Boxes of one image as parallel arrays, best score first.
+
+    xyxy float32 (N, 4) in pixels of the source image; score float32 (N,) in 0…1; label int64 (N,), index into `names`.
+
+    >>> len(Detections.empty(("cat",)))
+    0
+    """
+
+    xyxy: NDArray[np.float32]
+    score: NDArray[np.float32]
+    label: NDArray[np.int64]
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def empty(cls, names: Sequence[str] = ()) -> Detections:
+        """No boxes."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), tuple(names))
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def __getitem__(self, index: Any) -> Detections:
+        return Detections(self.xyxy[index], self.score[index], self.label[index], self.names)
+
+
+@dataclass(slots=True)
+class Result:
+    """What the engine gives for one image: frame number, source, detections, seconds of each stage, or the error."""
+
+    frame: int
+    source: str
+    detections: Detections
+    timing: dict[str, float] = field(default_factory=dict)
+    error: str = ""
