@@ -1,0 +1,97 @@
+"""One door for every file: `load(path)` gives the Graph, Program or Model that the file holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lowwatt.errors import ToolError
+from lowwatt.ir.graph import Graph
+
+if TYPE_CHECKING:
+    from lowwatt.compiler import Program
+    from lowwatt.models.checkpoint import Model
+
+KINDS = {
+    ".safetensors": "a trained model",
+    ".lwg": "a graph",
+    ".lwp": "a compiled program",
+    ".xmodel": "an xmodel of either kind",
+    ".onnx": "an ONNX model",
+}
+
+
+def load(path: str | Path) -> Graph | Program | Model:
+    """Read a file by its suffix: .safetensors → Model, .lwg → Graph, .lwp → Program, .xmodel and .onnx → Graph.
+
+    Raises ToolError for a missing file, an unknown suffix, and damaged or foreign content.
+    """
+    source = Path(path)
+    if source.suffix not in KINDS:
+        known = ", ".join(f"{suffix} ({what})" for suffix, what in KINDS.items())
+        raise ToolError("unknown kind of file", where=str(source), hint=f"known: {known}")
+    if not source.is_file():
+        raise ToolError("no such file", where=str(source))
+    return _READERS[source.suffix](source)
+
+
+def load_graph(path: str | Path) -> Graph:
+    """The graph in any of the files: a program's own, a model captured with its batch norms folded."""
+    loaded: Any = load(path)
+    if isinstance(loaded, Graph):
+        return loaded
+    if hasattr(loaded, "graph"):
+        graph: Graph = loaded.graph
+        return graph
+    return graph_of(loaded)
+
+
+def graph_of(model: Model) -> Graph:
+    """Float graph of a trained model: captured, folded, with labels, head and pre-processing in its meta."""
+    import torch
+
+    from lowwatt.capture import capture
+    from lowwatt.ir import meta
+    from lowwatt.ir.passes import FLOAT_PASSES, run_passes
+
+    height, width = model.preprocess.size
+    example = torch.zeros(1, model.preprocess.channels, height, width)
+    names = [name for triple in model.head.outputs for name in triple]
+    graph = capture(model.module.eval(), example, output_names=names)
+    run_passes(graph, FLOAT_PASSES)
+    meta.set_preprocess(graph, model.preprocess)
+    meta.set_head(graph, model.head, model.labels, model.category_ids)
+    return graph
+
+
+def _model(path: Path) -> Any:
+    from lowwatt.models import checkpoint
+
+    return checkpoint.load(path)
+
+
+def _graph(path: Path) -> Any:
+    from lowwatt.ir import store
+
+    return store.load(path)
+
+
+def _program(path: Path) -> Any:
+    from lowwatt.compiler import Program
+
+    return Program.load(path)
+
+
+def _xmodel(path: Path) -> Any:
+    from lowwatt.ir import xmodel
+
+    return xmodel.read(path)
+
+
+def _onnx(path: Path) -> Any:
+    from lowwatt.ir import onnx_reader
+
+    return onnx_reader.read(path)
+
+
+_READERS = {".safetensors": _model, ".lwg": _graph, ".lwp": _program, ".xmodel": _xmodel, ".onnx": _onnx}

@@ -1,0 +1,170 @@
+"""The vendor's number format: int8, symmetric, one power-of-two scale per tensor, and the rules that make it legal.
+
+Sources of the rules: facts xmodel 3 and 4 (nndct's fix_pos_adjust) and dpu 1.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from lowwatt.errors import ToolError
+from lowwatt.ir.arithmetic import quantize as quantize_values
+from lowwatt.ir.graph import Graph, Node
+from lowwatt.quant.calibration import Histogram, constant_fix_point, group_fix_point
+from lowwatt.types import QuantParams
+
+COPIES = ("concat", "max_pool", "resize", "slice", "reshape", "transpose", "pad", "identity", "reduce_max")
+"""Operators that move integers without arithmetic: input and output share one fix point."""
+
+WEIGHTED = ("conv2d", "depthwise_conv2d", "transposed_conv2d", "linear")
+"""Operators with weights and a shifted sum; their shifts have a window."""
+
+FUSIBLE = ("none", "relu", "relu6", "leaky_relu")
+
+MAX_SHIFT_CUT = 16
+MAX_SHIFT_BIAS = 16
+
+
+def quantize_graph(graph: Graph, histograms: Mapping[str, Histogram], method: str) -> Graph:
+    """Quantized copy of a prepared float graph (folded, activations fused): fix points chosen, made legal, applied."""
+    unsupported(graph)
+    points = activation_points(graph, histograms, method)
+    constants = constant_points(graph, method)
+    legalize(graph, points, constants)
+    return apply(graph, points, constants)
+
+
+def unsupported(graph: Graph) -> None:
+    """Raise ToolError naming the first operator that has no integer form in this format."""
+    from lowwatt.ir.ops import spec
+
+    for node in graph.nodes:
+        if spec(node.op).integer is None or node.attrs.get("activation", "none") not in FUSIBLE:
+            name = node.op if spec(node.op).integer is None else node.attrs["activation"]
+            raise ToolError(
+                f"{name} has no INT8 form on the DPU",
+                where=node.origin or node.name,
+                hint="silu → relu (model.activation=relu) or hard-swish; keep decoding outside the network",
+            )
+
+
+def sharing_groups(graph: Graph) -> list[list[str]]:
+    """Activations that must share one fix point, because a copy joins them; singletons included."""
+    parent = {name: name for name in [*graph.inputs, *(n.name for n in graph.nodes)]}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    for node in graph.nodes:
+        if node.op in COPIES and not (node.op == "resize" and node.attrs["mode"] != "nearest"):
+            for source in node.inputs:
+                parent[root(source)] = root(node.name)
+    groups: dict[str, list[str]] = {}
+    for name in parent:
+        groups.setdefault(root(name), []).append(name)
+    return list(groups.values())
+
+
+def activation_points(graph: Graph, histograms: Mapping[str, Histogram], method: str) -> dict[str, int]:
+    """Fix point of every input and node output; inputs are not clipped (the vendor searches them over one step)."""
+    points: dict[str, int] = {}
+    for group in sharing_groups(graph):
+        is_input = any(name in graph.inputs for name in group)
+        point = group_fix_point([histograms[name] for name in group], "minmax" if is_input else method)
+        points.update(dict.fromkeys(group, point))
+    return points
+
+
+def constant_points(graph: Graph, method: str) -> dict[str, int]:
+    """Fix point of every constant."""
+    return {t.name: constant_fix_point(t.data, method) for t in graph.constants() if t.data is not None}
+
+
+def legalize(graph: Graph, points: dict[str, int], constants: dict[str, int]) -> None:
+    """Move fix points, in place, until every rule holds; a group moves as one."""
+    groups = {name: group for group in sharing_groups(graph) for name in group}
+
+    def move(name: str, point: int) -> None:
+        points.update(dict.fromkeys(groups[name], point))
+
+    for _ in range(len(graph.nodes) + 1):
+        if not any([_legalize_node(node, points, constants, move) for node in graph.nodes]):
+            return
+    raise ToolError("the fix points cannot be made legal", where=graph.name, hint="please report this graph")
+
+
+def _legalize_node(
+    node: Node, points: dict[str, int], constants: dict[str, int], move: Callable[[str, int], None]
+) -> bool:
+    """Make one node legal; True where something moved."""
+    wanted = points[node.name]
+    if node.op == "hard_sigmoid":
+        wanted = max(wanted, 7)  # the upper limit of 1 is the clip at 127
+    if node.attrs.get("activation") == "relu6" or node.op == "relu6":
+        wanted = max(wanted, 4)  # below 4 the vendor's two references contradict each other (facts xmodel 3.9)
+    if node.op in WEIGHTED:
+        _window_weights(node, points, constants)
+        wanted = min(wanted, points[node.inputs[0]] + constants[node.inputs[1]])  # shift_cut >= 0
+        if len(node.inputs) > 2:
+            _window_bias(node, wanted, points, constants)
+    if wanted == points[node.name]:
+        return False
+    move(node.name, wanted)
+    return True
+
+
+def _window_weights(node: Node, points: Mapping[str, int], constants: dict[str, int]) -> None:
+    """shift_cut = fi + fw - fo <= 16: coarser weights where it is not."""
+    excess = points[node.inputs[0]] + constants[node.inputs[1]] - points[node.name] - MAX_SHIFT_CUT
+    constants[node.inputs[1]] -= max(0, excess)
+
+
+def _window_bias(node: Node, out: int, points: Mapping[str, int], constants: dict[str, int]) -> None:
+    """min(0, shift_cut - 16) <= shift_bias = fi + fw - fb <= 16."""
+    total = points[node.inputs[0]] + constants[node.inputs[1]]
+    lowest = min(0, (total - out) - MAX_SHIFT_CUT)
+    constants[node.inputs[2]] = int(np.clip(constants[node.inputs[2]], total - MAX_SHIFT_BIAS, total - lowest))
+
+
+def violations(graph: Graph) -> list[str]:
+    """Rules that a quantized graph breaks, one sentence each; empty where it is legal."""
+    found = []
+    for node in graph.nodes:
+        fo = _point(graph, node.name)
+        if node.op in WEIGHTED:
+            total = _point(graph, node.inputs[0]) + _point(graph, node.inputs[1])
+            cut = total - fo
+            if not 0 <= cut <= MAX_SHIFT_CUT:
+                found.append(f"{node.name}: shift_cut {cut} is outside 0…{MAX_SHIFT_CUT}")
+            shift = total - _point(graph, node.inputs[2]) if len(node.inputs) > 2 else 0
+            if not min(0, cut - MAX_SHIFT_CUT) <= shift <= MAX_SHIFT_BIAS:
+                found.append(f"{node.name}: shift_bias {shift} is outside its window")
+        if node.op in ("concat", "max_pool") and any(_point(graph, i) != fo for i in node.inputs):
+            found.append(f"{node.name}: {node.op} joins different fix points")
+        if node.attrs.get("activation") == "relu6" and fo < 4:
+            found.append(f"{node.name}: relu6 at fix point {fo} < 4")
+        if node.op == "hard_sigmoid" and fo < 7:
+            found.append(f"{node.name}: hard-sigmoid at fix point {fo} < 7")
+    return found
+
+
+def _point(graph: Graph, name: str) -> int:
+    quant = graph.tensor(name).quant
+    if quant is None:
+        raise ToolError("a tensor carries no quantization", where=name)
+    return quant.fix_point
+
+
+def apply(graph: Graph, points: Mapping[str, int], constants: Mapping[str, int]) -> Graph:
+    """Copy of the graph with fix points on all tensors and constants as integers (rounded half up)."""
+    result = graph.copy()
+    for tensor in result.tensors.values():
+        tensor.quant = QuantParams.power_of_two(points[tensor.name] if tensor.data is None else constants[tensor.name])
+        tensor.dtype = "int8"
+        if tensor.data is not None:
+            tensor.data = quantize_values(tensor.data, tensor.quant).astype(np.int8)
+    return result
