@@ -1,0 +1,67 @@
+"""Operators over whole axes: means, maxima, softmax, batch normalization."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lowwatt.ir.graph import Node
+from lowwatt.ir.ops.checks import axis, fail, integers, same_shape
+from lowwatt.ir.opspec import REQUIRED, OpSpec
+from lowwatt.types import Shape
+
+
+def reduced_axes(node: Node, rank: int) -> tuple[int, ...]:
+    """The axes that go, counted from the front, ascending."""
+    axes = sorted({axis(node, a, rank) for a in integers(node, "axes")})
+    if not axes:
+        raise fail(node, "names no axis")
+    return tuple(axes)
+
+
+def _reduce_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    axes = reduced_axes(node, len(shapes[0]))
+    if node.attrs["keepdims"]:
+        return tuple(1 if i in axes else n for i, n in enumerate(shapes[0]))
+    return tuple(n for i, n in enumerate(shapes[0]) if i not in axes)
+
+
+def _softmax_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    axis(node, node.attrs["axis"], len(shapes[0]))
+    return same_shape(node, shapes)
+
+
+def _batch_norm_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    if not shapes[0] or any(tuple(s) != (shapes[0][-1],) for s in shapes[1:]):
+        raise fail(
+            node, "needs one scale, bias, mean and variance a channel", f"input {shapes[0]}, {shapes[1:]}"
+        )
+    return same_shape(node, shapes)
+
+
+def _torch_mean(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
+    return torch.mean(operands[0], dim=tuple(node.attrs["axes"]), keepdim=bool(node.attrs["keepdims"]))
+
+
+def _torch_max(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
+    return torch.amax(operands[0], dim=tuple(node.attrs["axes"]), keepdim=bool(node.attrs["keepdims"]))
+
+
+def _torch_softmax(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
+    return torch.softmax(operands[0], dim=node.attrs["axis"])
+
+
+def _torch_batch_norm(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
+    x, scale, bias, mean, variance = operands
+    factor = scale * torch.rsqrt(variance + node.attrs["eps"])
+    return x * factor + (bias - mean * factor)
+
+
+_REDUCE_ATTRS = {"axes": REQUIRED, "keepdims": REQUIRED}
+
+SPECS = [
+    OpSpec("reduce_mean", _reduce_shape, _REDUCE_ATTRS, torch=_torch_mean),
+    OpSpec("reduce_max", _reduce_shape, _REDUCE_ATTRS, torch=_torch_max),
+    OpSpec("softmax", _softmax_shape, {"axis": REQUIRED}, torch=_torch_softmax),
+    OpSpec("batch_norm", _batch_norm_shape, {"eps": 1e-5}, (5, 5), torch=_torch_batch_norm),
+]
