@@ -1,0 +1,129 @@
+"""Verbs that turn a graph into what the chip takes: quantize, export, compile, check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lowwatt.cli.console import StageProgress, messages, output, print_json
+from lowwatt.errors import ToolError
+from lowwatt.recipe import QuantSettings
+
+Target = Annotated[str, typer.Option("--target", "-t", help="Machine: a name from `lowwatt doctor`, or a YAML file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as json on stdout.")]
+
+
+def quantize(
+    file: Annotated[Path, typer.Argument(help="Trained model, float graph or ONNX.", show_default=False)],
+    data: Annotated[str, typer.Option(help="Folder of a COCO data set to calibrate and measure on, or sample.")] = "sample",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Quantized graph to write.")] = Path("quantized.lwg"),
+    calibration: Annotated[str, typer.Option(help="minmax or mse (least-squares fix points).")] = "mse",
+    images: Annotated[int, typer.Option(min=1, help="Calibration images, from the training split.")] = 128,
+    evaluate: Annotated[bool, typer.Option(help="Measure AP before and after on the val split.")] = True,
+    json: Json = False,
+) -> None:
+    """Quantize to INT8 and print accuracy before and after: FP32, fake-quantized, integer.
+
+    Example: lowwatt quantize runs/train/model.safetensors --data ../shared/data/coco_mini -o quantized.lwg
+    """
+    from lowwatt.verbs.quantize import quantize_file
+
+    settings = QuantSettings.model_validate({"calibration": calibration, "images": images})
+    result = quantize_file(file, data, out, settings, evaluate, StageProgress)
+    if json:
+        print_json(result)
+        return
+    for stage, value in result["accuracy"].items():
+        output.print(f"{stage:12} AP {value:.4f}")
+    output.print(f"quantized: {out}")
+
+
+def export(
+    file: Annotated[Path, typer.Argument(help="Graph, model or program.", show_default=False)],
+    format: Annotated[str, typer.Option("--format", "-f", help="xmodel, qdq (ONNX with QDQ) or onnx (float).")] = "xmodel",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; by default beside FILE.")] = None,
+    json: Json = False,
+) -> None:
+    """Write the vendor's xmodel, an ONNX with QDQ, or a float ONNX; each is validated on the spot.
+
+    Example: lowwatt export quantized.lwg --format xmodel -o detector_int.xmodel
+    """
+    from lowwatt.verbs.export import FORMATS, export_file
+
+    suffix = FORMATS.get(format, ("", ""))[0]
+    target = out or file.with_name(f"{file.stem}{suffix}")
+    result = export_file(file, target, format)
+    if json:
+        print_json(result)
+        return
+    output.print(f"{format}: {target}")
+    for line in result["proof"]:
+        output.print(f"  {line}")
+
+
+def compile_(
+    file: Annotated[Path, typer.Argument(metavar="FILE|RECIPE", help="Graph, model, ONNX, xmodel or recipe.", show_default=False)],
+    target: Target = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Program to write (.lwp).")] = None,
+    layers: Annotated[bool, typer.Option(help="Print a row for each layer.")] = False,
+    json: Json = False,
+) -> None:
+    """Compile for a machine: operator verdicts, cycles, bytes and milliseconds of each layer.
+
+    Example: lowwatt compile quantized.lwg --target ultra96v2-lpcv --json
+    """
+    from lowwatt.cli.tables import layer_table, verdict_lines
+    from lowwatt.verbs.compile import compile_file
+
+    program = compile_file(file, target or None)
+    if out is not None:
+        program.save(out)
+    if json:
+        print_json(program.to_json())
+        return
+    if layers:
+        output.print(layer_table(program))
+    for line in verdict_lines(program.verdicts):
+        messages.print(line)
+    output.print(
+        f"{program.target.name}: {program.latency_ms:.2f} ms a frame (modelled: "
+        f"DPU {program.dpu_ms:.2f} + host {program.host_ms:.2f}), {program.fps:.1f} fps"
+    )
+    if out is not None:
+        output.print(f"program: {out}")
+
+
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE|RECIPE", help="Graph, model, ONNX, xmodel or recipe.", show_default=False)],
+    target: Target = "",
+    json: Json = False,
+) -> None:
+    """Name every operator that leaves the accelerator, why, and what to change. Needs no training.
+
+    Example: lowwatt check ../shared/data/weights/yolox_nano_416.onnx --target kv260
+    """
+    import dataclasses
+
+    from lowwatt.cli.tables import verdict_lines
+    from lowwatt.verbs.compile import check_file
+
+    verdicts = check_file(file, target or None)
+    host = [v for v in verdicts if v.where != "dpu"]
+    if json:
+        print_json([dataclasses.asdict(v) for v in verdicts])
+    else:
+        for line in verdict_lines(verdicts):
+            output.print(line)
+        output.print(f"{len(verdicts) - len(host)} of {len(verdicts)} operators run on the accelerator")
+    if host:
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    app.command()(quantize)
+    app.command()(export)
+    app.command("compile")(compile_)
+    app.command()(check)

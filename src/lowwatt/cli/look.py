@@ -1,0 +1,112 @@
+"""Verbs that run and look: run, detect, score, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lowwatt.cli.console import messages, output, print_json
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as json on stdout.")]
+
+
+def run(
+    file: Annotated[Path, typer.Argument(help="xmodel of either kind, ONNX, graph or program.", show_default=False)],
+    input: Annotated[list[str], typer.Option("--input", "-i", metavar="[NAME=]x.npy", help="An input; repeat for several.")],
+    backend: Annotated[str, typer.Option("--backend", "-b", help="reference, core, onnxruntime or simulator.")] = "reference",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder: one npy for each output, named after it.")] = Path("."),
+    json: Json = False,
+) -> None:
+    """Run a network on arrays; outputs are raw integers where the output is quantized.
+
+    Example: lowwatt run detector_int.xmodel --input images=x.npy --backend core --out results
+    """
+    from lowwatt.verbs.run import run_file
+
+    written = run_file(file, input, backend, out)
+    if json:
+        print_json(written)
+        return
+    for row in written:
+        output.print(f"{row['file']}  {row['dtype']} {tuple(row['shape'])}  {row['meaning']}")
+
+
+def detect(
+    sources: Annotated[list[str], typer.Argument(metavar="IMAGE|FOLDER|GLOB...", help="What to look at.", show_default=False)],
+    model: Annotated[Path | None, typer.Option("--model", "-m", help="Program, graph or model; default: the packaged one.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the images with boxes.")] = Path("detections"),
+    backend: Annotated[str, typer.Option("--backend", "-b", help="auto, reference, core, onnxruntime or simulator.")] = "auto",
+    conf: Annotated[float, typer.Option(min=0, max=1, help="Least score of a box.")] = 0.25,
+    iou: Annotated[float, typer.Option(min=0, max=1, help="Overlap above which the weaker box goes.")] = 0.65,
+    max_det: Annotated[int, typer.Option(min=1, help="Most boxes of an image.")] = 100,
+    json: Json = False,
+) -> None:
+    """Draw the boxes of a detector on images.
+
+    Example: lowwatt detect photo.jpg
+    """
+    from lowwatt.verbs.detect import detect_images
+
+    rows = detect_images(sources, model, out, backend, conf=conf, iou=iou, max_det=max_det)
+    failed = [row for row in rows if row["error"]]
+    if json:
+        print_json(rows)
+    else:
+        for row in rows:
+            names = ", ".join(f"{d['label']} {d['score']:.2f}" for d in row["detections"]) or "nothing found"
+            output.print(row["error"] and f"{row['source']}: failed" or f"{row['source']} → {row['file']}: {names}", markup=False)
+    for row in failed:
+        messages.print(row["error"], markup=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+def score(
+    ap: Annotated[float, typer.Option("--ap", help="AP50:95 of the INT8 model, 0…1.")],
+    energy_j: Annotated[float, typer.Option("--energy-j", help="Energy of the whole run, joules.")],
+    fps: Annotated[float | None, typer.Option("--fps", help="Frames a second.")] = None,
+    latency_ms: Annotated[float | None, typer.Option("--latency-ms", help="Milliseconds a frame, in place of fps.")] = None,
+    json: Json = False,
+) -> None:
+    """LPCV 2021 score: 10^4 / energy * max(AP - 0.2, 0) * max(fps - 5, 0).
+
+    Example: lowwatt score --ap 0.274 --energy-j 416.239 --fps 40.723
+    """
+    from lowwatt.evaluate import score as lpcv_score
+
+    value = lpcv_score(ap=ap, energy_j=energy_j, fps=fps, latency_ms=latency_ms)
+    if json:
+        print_json({"score": value})
+    else:
+        output.print(f"{value:.3f}")
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of `produce`, or its report.json.", show_default=False)],
+    compare: Annotated[Path | None, typer.Option(help="Another report to set beside it.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML to write; default: report.html in the folder.")] = None,
+    json: Json = False,
+) -> None:
+    """Write the HTML report of a run again, or a comparison of two, and print the summary.
+
+    Example: lowwatt report demo --compare runs/other
+    """
+    from lowwatt.evaluate.report import summary_table
+    from lowwatt.verbs.report import rebuild
+
+    result, path = rebuild(folder, compare, out)
+    if json:
+        print_json(result.to_json())
+        return
+    output.print(summary_table(result))
+    output.print(f"report: {path}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    for verb in (run, detect, score, report):
+        app.command()(verb)
+
+

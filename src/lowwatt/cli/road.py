@@ -1,0 +1,93 @@
+"""Verbs that make and measure a model: produce, train, eval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lowwatt.cli.console import StageProgress, messages, output, print_json
+from lowwatt.recipe import load_recipe
+
+RecipePath = Annotated[Path, typer.Argument(help="Recipe (YAML); recipes/ holds examples.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[key=value]...", help="Settings that replace the recipe's.", show_default=False)
+]
+OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that the command makes.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as json on stdout.")]
+
+
+def produce(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    out: OutFolder = Path("runs/produce"),
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted training in the same folder.")] = False,
+    json: Json = False,
+) -> None:
+    """Drive the whole road: train, capture, quantize, export, compile, run, score, report.
+
+    Example: lowwatt produce recipes/demo.yaml --out demo
+    """
+    from lowwatt.evaluate.report import summary_table
+    from lowwatt.verbs.produce import Road
+
+    road = Road(load_recipe(recipe, overrides or []), out, listener=messages.print, progress=StageProgress)
+    report = road.produce(resume=resume)
+    if json:
+        print_json(report.to_json())
+    else:
+        output.print(summary_table(report))
+        output.print(f"report: {road.out / 'report.html'}")
+    if road.verdict:
+        messages.print(f"[bold red]verdict:[/] {road.verdict}")
+        raise typer.Exit(1)
+
+
+def train(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    out: OutFolder = Path("runs/train"),
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted run in the same folder.")] = False,
+    json: Json = False,
+) -> None:
+    """Train the recipe's model; writes OUT/model.safetensors and the log.
+
+    Example: lowwatt train recipes/demo.yaml train.epochs=5 --out runs/short
+    """
+    from lowwatt.verbs.produce import Road
+
+    road = Road(load_recipe(recipe, overrides or []), out, listener=messages.print, progress=StageProgress)
+    model = road.train(resume=resume)
+    if json:
+        print_json({"model": str(road.model_path), **model.info})
+    else:
+        output.print(f"model: {road.model_path}")
+
+
+def evaluate(
+    file: Annotated[Path, typer.Argument(help="Model, graph, program or xmodel with a detection head.", show_default=False)],
+    data: Annotated[str, typer.Option(help="Folder of a COCO data set, or sample[:FOLDER] for the embedded set.")] = "sample",
+    annotations: Annotated[str, typer.Option(help="Annotation file in that folder.")] = "val.json",
+    backend: Annotated[str, typer.Option(help="reference, core, onnxruntime or simulator; auto picks by the file.")] = "auto",
+    limit: Annotated[int, typer.Option(help="Use the first N images; 0: all.")] = 0,
+    json: Json = False,
+) -> None:
+    """Measure AP on a labelled data set.
+
+    Example: lowwatt eval runs/train/model.safetensors --data ../shared/data/coco_mini
+    """
+    from lowwatt.verbs.evaluate import evaluate_file
+
+    ap = evaluate_file(file, data, annotations, backend, limit, StageProgress("eval"))
+    if json:
+        print_json(ap)
+    else:
+        output.print("\n".join(f"{key:8} {value:.4f}" for key, value in ap.items() if isinstance(value, float)))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    app.command()(produce)
+    app.command()(train)
+    app.command("eval")(evaluate)

@@ -1,0 +1,84 @@
+"""data: open the splits that a recipe names, check a folder, hand out images for calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lowwatt.errors import ToolError
+from lowwatt.letterbox import letterbox, read_image
+from lowwatt.recipe import DataSettings
+from lowwatt.types import Array, Preprocess
+
+if TYPE_CHECKING:
+    from lowwatt.data.coco import CocoData
+
+BATCH = 8
+
+
+def open_split(settings: DataSettings, split: str) -> CocoData:
+    """Train or val split of the recipe's data set; the sample set is made on first use."""
+    from lowwatt.data.coco import read_coco
+
+    root = data_root(settings)
+    name = settings.train if split == "train" else settings.val
+    return read_coco(root / name, root / settings.images, settings.classes)
+
+
+def data_root(settings: DataSettings) -> Path:
+    """Folder of the data set."""
+    from lowwatt.data.sample import make_sample, sample_folder
+
+    if settings.root != "sample":
+        root = Path(settings.root).expanduser()
+        if not root.is_dir():
+            raise ToolError("no such folder", where=str(root), hint="set data.root, or leave it out for the sample set")
+        return root
+    shape = (settings.sample_train, settings.sample_val, settings.sample_size)
+    return make_sample(sample_folder(*shape), *shape)
+
+
+def calibration_batches(data: CocoData, preprocess: Preprocess, images: int) -> Iterator[Array]:
+    """Float32 NHWC batches (0…255) of `images` images, spread evenly over the split; unreadable ones are passed over."""
+    chosen = np.unique(np.linspace(0, len(data) - 1, min(images, len(data))).astype(int)) if len(data) else []
+    batch: list[Array] = []
+    for index in chosen:
+        try:
+            image = read_image(data.images[index].path, preprocess.channels)
+        except ToolError:
+            continue
+        batch.append(letterbox(image, preprocess)[0])
+        if len(batch) == BATCH:
+            yield np.stack(batch).astype(np.float32)
+            batch = []
+    if batch:
+        yield np.stack(batch).astype(np.float32)
+
+
+def check_folder(folder: Path, annotations: Sequence[str], sheet: Path | None) -> list[dict[str, str]]:
+    """Findings of every annotation file as rows {file, level, kind, where, message}; draws `sheet` of the first one."""
+    from lowwatt.data.check import check, sample_sheet
+    from lowwatt.data.coco import read_coco
+
+    if not folder.is_dir():
+        raise ToolError("no such folder", where=str(folder))
+    names = list(annotations) or sorted(p.name for p in folder.glob("*.json"))
+    if not names:
+        raise ToolError("no annotation file here", where=str(folder), hint="name one with --annotations")
+    rows: list[dict[str, str]] = []
+    for index, name in enumerate(names):
+        data = read_coco(folder / name, folder / "images")
+        rows += [{"file": name, **row} for row in map(_row, check(data))]
+        if sheet is not None and index == 0:
+            sample_sheet(data, sheet, 12)
+    return rows
+
+
+def _row(finding: object) -> dict[str, str]:
+    import dataclasses
+
+    row: dict[str, str] = dataclasses.asdict(finding)  # type: ignore[call-overload]
+    return row

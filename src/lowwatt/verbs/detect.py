@@ -1,0 +1,67 @@
+"""detect: boxes on images, drawn and listed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lowwatt.types import Detections, Result
+
+PACKAGED = "yolox_fpga_320"
+
+
+def packaged_model() -> Path:
+    """The detector that comes with the package: INT8, trained on a small part of COCO."""
+    from importlib.resources import files
+
+    return Path(str(files("lowwatt"))) / "zoo" / f"{PACKAGED}.lwg"
+
+
+def detect_images(
+    sources: Sequence[str], model: Path | None, out: Path, backend: str, **options: Any
+) -> list[dict[str, Any]]:
+    """Run the detector on every image; rows of {source, file, detections, error}. One bad image does not stop the rest."""
+    from lowwatt.loading import load_graph
+    from lowwatt.runtime import Engine
+    from lowwatt.runtime.draw import draw, save
+    from lowwatt.letterbox import read_image
+
+    graph = load_graph(model or packaged_model())
+    engine = Engine(graph, choose_backend(backend, graph.is_quantized), **options)
+    rows = []
+    for result in engine.stream(list(sources)):
+        target = ""
+        if not result.error:
+            target = str(_free_name(out, Path(result.source), {row["file"] for row in rows}))
+            save(draw(read_image(result.source, 3), result.detections), target)
+        rows.append({"source": result.source, "file": target, "detections": listed(result.detections), "error": error_of(result)})
+    return rows
+
+
+def choose_backend(name: str, quantized: bool) -> str:
+    """`auto`: the compiled core for integers, onnxruntime for float."""
+    if name != "auto":
+        return name
+    return "core" if quantized else "onnxruntime"
+
+
+def error_of(result: Result) -> str:
+    """Error text that names the image once."""
+    return result.error
+
+
+def listed(detections: Detections) -> list[dict[str, Any]]:
+    """Detections as json-able rows, best first."""
+    return [
+        {"label": detections.names[label] if detections.names else str(label), "score": float(score), "xyxy": [float(v) for v in box]}
+        for box, score, label in zip(detections.xyxy, detections.score, detections.label, strict=True)
+    ]
+
+
+def _free_name(out: Path, source: Path, taken: set[str]) -> Path:
+    """OUT/NAME.jpg; images of one name from different folders do not overwrite each other."""
+    target, number = out / f"{source.stem}.jpg", 1
+    while str(target) in taken:
+        target, number = out / f"{source.stem}-{number}.jpg", number + 1
+    return target

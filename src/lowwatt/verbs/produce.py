@@ -1,0 +1,184 @@
+"""produce: the whole road in one folder, stage by stage, each leaving the file that its own verb would leave."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lowwatt.errors import ToolError
+from lowwatt.evaluate.report import EpochRow, Report, write_html
+from lowwatt.files import write_text
+from lowwatt.recipe import Recipe
+from lowwatt.verbs.data import calibration_batches, open_split
+from lowwatt.verbs.export import export_graph
+from lowwatt.verbs.quantize import STAGES, ProgressFactory, measure_stage, quantize_on
+
+if TYPE_CHECKING:
+    from lowwatt.compiler import Program
+    from lowwatt.data.coco import CocoData
+    from lowwatt.evaluate.coco import Ap
+    from lowwatt.models.checkpoint import Model
+    from lowwatt.quant import QuantReport
+    from lowwatt.types import Detections
+
+PROOF_IMAGES = 4
+
+
+class Road:
+    """One production run in the folder `out`.
+
+    `listener` takes a line of text for each finished stage, `progress(title)` makes an object with
+    start(total), update(done, info) and finish().
+    """
+
+    def __init__(
+        self, recipe: Recipe, out: Path, *, listener: Callable[[str], None], progress: ProgressFactory
+    ) -> None:
+        self.recipe, self.out, self.listener, self.progress = recipe, out, listener, progress
+        self.model_path = out / "model.safetensors"
+        self.accuracy: dict[str, Ap] = {}
+        self.detections: list[tuple[int, Detections]] = []
+        self.exports: dict[str, dict[str, Any]] = {}
+        self.seconds: dict[str, float] = {}
+
+    @cached_property
+    def training_data(self) -> CocoData:
+        """Training split."""
+        return open_split(self.recipe.data, "train")
+
+    @cached_property
+    def validation_data(self) -> CocoData:
+        """Validation split."""
+        return open_split(self.recipe.data, "val")
+
+    def produce(self, resume: bool = False) -> Report:
+        """Drive every stage; returns the report, which is also on disk as report.json and report.html."""
+        write_text(self.out / "recipe.yaml", self.recipe.to_yaml())
+        self._refuse_unrunnable()
+        model = self._stage("train", lambda: self.train(resume=resume))
+        report = self._stage("quantize", lambda: self.quantize(model))
+        self._stage("export", lambda: self.export(report))
+        program = self._stage("compile", lambda: self.compile(report))
+        self._stage("run", lambda: self.measure(report))
+        return self._stage("report", lambda: self.report(model, report, program))
+
+    def _stage(self, name: str, work: Callable[[], Any]) -> Any:
+        began = time.monotonic()
+        result = work()
+        self.seconds[name] = time.monotonic() - began
+        self.listener(f"[green]✓[/] {name:9} {self.seconds[name]:6.1f} s  {self._notes.get(name, '')}")
+        return result
+
+    @cached_property
+    def _notes(self) -> dict[str, str]:
+        return {}
+
+    def _refuse_unrunnable(self) -> None:
+        """Before the first step: a network that the target cannot run is not worth training."""
+        from lowwatt.compiler.rules import check
+        from lowwatt.models import untrained
+        from lowwatt.loading import graph_of
+        from lowwatt.targets import load_target
+
+        target = load_target(self.recipe.target)
+        graph = graph_of(untrained(self.recipe, len(self.training_data.labels)))
+        host = [v for v in check(graph, target) if v.where != "dpu"]
+        if host:
+            raise ToolError(
+                f"{len(host)} operators of this network do not run on {target.name}",
+                where=host[0].node,
+                why="; ".join(host[0].reasons),
+                hint=f"{host[0].remedy}; `lowwatt check` lists them all",
+            )
+
+    def train(self, resume: bool = False) -> Model:
+        """Train (or, at 0 epochs, take `model.init` as it is) and save the model."""
+        from lowwatt.models import checkpoint
+        from lowwatt.training import train
+
+        model = train(
+            self.recipe,
+            self.out / "train",
+            data=(self.training_data, self.validation_data),
+            resume=resume,
+            progress=self.progress("train"),
+        )
+        checkpoint.save(model, self.model_path)
+        self._notes["train"] = f"{self.model_path.name}, {len(self.training_data)} images"
+        return checkpoint.load(self.model_path)
+
+    def quantize(self, model: Model) -> QuantReport:
+        """Capture the model and quantize it; both graphs are saved."""
+        from lowwatt.ir import store
+        from lowwatt.loading import graph_of
+
+        graph = graph_of(model)
+        store.save(graph, self.out / "float.lwg")
+        report = quantize_on(graph, self.training_data, self.recipe.quant, self.progress)
+        store.save(report.quantized, self.out / "quantized.lwg")
+        self._notes["quantize"] = f"{len(report.quantized.nodes)} nodes, {report.images} calibration images"
+        return report
+
+    def export(self, report: QuantReport) -> None:
+        """xmodel and ONNX QDQ, proved on real images."""
+        from lowwatt.ir import meta
+
+        batches = calibration_batches(self.validation_data, meta.preprocess(report.quantized), PROOF_IMAGES)
+        samples = [image[None] for batch in batches for image in batch]
+        for format, name in (("xmodel", "model_int.xmodel"), ("qdq", "model_qdq.onnx")):
+            self.exports[format] = export_graph(report.quantized, self.out / name, format, samples)
+        self._notes["export"] = self.exports["qdq"]["proof"][0]
+
+    def compile(self, report: QuantReport) -> Program:
+        """Program for the recipe's target."""
+        from lowwatt.compiler import compile as compile_graph
+
+        program = compile_graph(report.quantized, self.recipe.target)
+        program.save(self.out / "program.lwp")
+        self._notes["compile"] = f"{program.latency_ms:.2f} ms on {program.target.name} (modelled)"
+        return program
+
+    def measure(self, report: QuantReport) -> None:
+        """AP of the three stages on the validation split; detections of the integers go to detections.json."""
+        from lowwatt.evaluate.coco import write_results
+
+        for stage in STAGES:
+            self.accuracy[stage], self.detections = measure_stage(report, stage, self.validation_data, self.progress)
+        write_results(self.out / "detections.json", self.validation_data, self.detections)
+        self._notes["run"] = "  ".join(f"{stage} {ap.ap:.3f}" for stage, ap in self.accuracy.items())
+
+    @property
+    def verdict(self) -> str:
+        """Empty, or why the run is not good: more AP lost than the recipe allows."""
+        lost = self.accuracy["FP32"].ap - self.accuracy["integer"].ap
+        if lost <= self.recipe.quant.max_drop:
+            return ""
+        return f"INT8 loses {lost:.3f} AP, more than quant.max_drop={self.recipe.quant.max_drop}"
+
+    def report(self, model: Model, quantization: QuantReport, program: Program) -> Report:
+        """Gather everything into report.json and report.html."""
+        from lowwatt.verbs.gather import gather
+
+        report = gather(self, model, quantization, program)
+        report.save(self.out / "report.json")
+        write_html(report, self.out / "report.html")
+        return report
+
+    def training_rows(self) -> list[EpochRow]:
+        """Rows of the training log."""
+        path = self.out / "train" / "log.csv"
+        if not path.is_file():
+            return []
+        with path.open(newline="") as handle:
+            return [
+                EpochRow(int(row["epoch"]), _number(row.get("loss")), _number(row.get("ap")))
+                for row in csv.DictReader(handle)
+            ]
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text else None

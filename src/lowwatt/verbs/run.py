@@ -1,0 +1,83 @@
+"""run: a network of any kind on arrays, one file for each output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lowwatt.errors import ToolError, did_you_mean
+from lowwatt.files import atomic_path
+from lowwatt.types import Array, QuantParams
+
+
+def run_file(file: Path, inputs: Sequence[str], backend: str, out: Path) -> list[dict[str, Any]]:
+    """Run `file` once; rows of {output, file, dtype, shape, meaning}.
+
+    `inputs` are "x.npy" (a network of one input) or "NAME=x.npy". Quantized outputs are written as raw integers.
+    Arrays are laid out as the network's own inputs: NHWC for graphs, xmodels and programs; as the file has it
+    for an ONNX on onnxruntime.
+    """
+    from lowwatt.backends import open_backend
+
+    if not file.is_file():
+        raise ToolError("no such file", where=str(file))
+    session = open_backend(backend, _source(file, backend))
+    outputs = session.run(_named(inputs, list(session.inputs)))
+    quants: dict[str, QuantParams | None] = session.quants
+    return [_write(out, name, value, quants.get(name)) for name, value in outputs.items()]
+
+
+def _source(file: Path, backend: str) -> Any:
+    from lowwatt.loading import load, load_graph
+
+    if file.suffix == ".onnx" and backend == "onnxruntime":
+        return file
+    loaded = load(file)
+    return load_graph(file) if file.suffix == ".safetensors" else loaded
+
+
+def _named(inputs: Sequence[str], names: Sequence[str]) -> dict[str, Array]:
+    table: dict[str, Array] = {}
+    for text in inputs:
+        name, path = _split(text, names)
+        if name in table:
+            raise ToolError("an input is given twice", where=name)
+        table[name] = _read_array(Path(path))
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise ToolError("an input is missing", where=missing[0], hint=f"--input {missing[0]}=x.npy")
+    return table
+
+
+def _split(text: str, names: Sequence[str]) -> tuple[str, str]:
+    name, equals, path = text.rpartition("=")
+    if equals and not Path(text).is_file():
+        if name not in names:
+            raise ToolError(f"the network has no input {name}", hint=did_you_mean(name, names))
+        return name, path
+    if len(names) != 1:
+        raise ToolError("the network has several inputs", why=", ".join(names), hint=f"--input {names[0]}={text}")
+    return names[0], text
+
+
+def _read_array(path: Path) -> Array:
+    try:
+        value = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise ToolError("no such file", where=str(path)) from None
+    except (OSError, ValueError, EOFError) as error:
+        raise ToolError("cannot read the array", where=str(path), why=str(error), hint="save it with numpy.save") from None
+    if not isinstance(value, np.ndarray):
+        raise ToolError("cannot read the array", where=str(path), why="it holds several arrays; one .npy is needed")
+    return value
+
+
+def _write(out: Path, name: str, value: Array, quant: QuantParams | None) -> dict[str, Any]:
+    path = out / f"{name.replace('/', '_')}.npy"
+    with atomic_path(path) as temporary:
+        np.save(temporary, value)
+    meaning = "float" if quant is None else f"integers, scale {quant.scale:g}"
+    return {"output": name, "file": str(path), "dtype": str(value.dtype), "shape": list(value.shape), "meaning": meaning}
