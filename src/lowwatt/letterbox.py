@@ -30,7 +30,9 @@ def read_image(path: str | Path, channels: int) -> NDArray[np.uint8]:
         raise ToolError("cannot decode the image", where=str(source), why=str(error).strip()) from None
     if image is None:
         raise ToolError(
-            "cannot decode the image", where=str(source), why="empty file" if not len(content) else "no known image format"
+            "cannot decode the image",
+            where=str(source),
+            why="empty file" if not len(content) else "no known image format",
         )
     return image.reshape(image.shape[0], image.shape[1], channels)
 

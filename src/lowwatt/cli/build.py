@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from lowwatt.cli.console import StageProgress, messages, output, print_json
-from lowwatt.errors import ToolError
 from lowwatt.recipe import QuantSettings
 
 Target = Annotated[str, typer.Option("--target", "-t", help="Machine: a name from `lowwatt doctor`, or a YAML file.")]
@@ -17,7 +16,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as json on 
 
 def quantize(
     file: Annotated[Path, typer.Argument(help="Trained model, float graph or ONNX.", show_default=False)],
-    data: Annotated[str, typer.Option(help="Folder of a COCO data set to calibrate and measure on, or sample.")] = "sample",
+    data: Annotated[
+        str, typer.Option(help="Folder of a COCO data set to calibrate and measure on, or sample.")
+    ] = "sample",
     out: Annotated[Path, typer.Option("--out", "-o", help="Quantized graph to write.")] = Path("quantized.lwg"),
     calibration: Annotated[str, typer.Option(help="minmax or mse (least-squares fix points).")] = "mse",
     images: Annotated[int, typer.Option(min=1, help="Calibration images, from the training split.")] = 128,
@@ -42,7 +43,9 @@ def quantize(
 
 def export(
     file: Annotated[Path, typer.Argument(help="Graph, model or program.", show_default=False)],
-    format: Annotated[str, typer.Option("--format", "-f", help="xmodel, qdq (ONNX with QDQ) or onnx (float).")] = "xmodel",
+    format: Annotated[
+        str, typer.Option("--format", "-f", help="xmodel, qdq (ONNX with QDQ) or onnx (float).")
+    ] = "xmodel",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; by default beside FILE.")] = None,
     json: Json = False,
 ) -> None:
@@ -64,7 +67,10 @@ def export(
 
 
 def compile_(
-    file: Annotated[Path, typer.Argument(metavar="FILE|RECIPE", help="Graph, model, ONNX, xmodel or recipe.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE|RECIPE", help="Graph, model, ONNX, xmodel or recipe.", show_default=False),
+    ],
     target: Target = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Program to write (.lwp).")] = None,
     layers: Annotated[bool, typer.Option(help="Print a row for each layer.")] = False,
@@ -96,7 +102,10 @@ def compile_(
 
 
 def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE|RECIPE", help="Graph, model, ONNX, xmodel or recipe.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE|RECIPE", help="Graph, model, ONNX, xmodel or recipe.", show_default=False),
+    ],
     target: Target = "",
     json: Json = False,
 ) -> None:

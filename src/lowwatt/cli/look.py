@@ -14,9 +14,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as json on 
 
 def run(
     file: Annotated[Path, typer.Argument(help="xmodel of either kind, ONNX, graph or program.", show_default=False)],
-    input: Annotated[list[str], typer.Option("--input", "-i", metavar="[NAME=]x.npy", help="An input; repeat for several.")],
-    backend: Annotated[str, typer.Option("--backend", "-b", help="reference, core, onnxruntime or simulator.")] = "reference",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder: one npy for each output, named after it.")] = Path("."),
+    input: Annotated[
+        list[str], typer.Option("--input", "-i", metavar="[NAME=]x.npy", help="An input; repeat for several.")
+    ],
+    backend: Annotated[
+        str, typer.Option("--backend", "-b", help="reference, core, onnxruntime or simulator.")
+    ] = "reference",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder: one npy for each output, named after it.")] = Path(),
     json: Json = False,
 ) -> None:
     """Run a network on arrays; outputs are raw integers where the output is quantized.
@@ -34,10 +38,16 @@ def run(
 
 
 def detect(
-    sources: Annotated[list[str], typer.Argument(metavar="IMAGE|FOLDER|GLOB...", help="What to look at.", show_default=False)],
-    model: Annotated[Path | None, typer.Option("--model", "-m", help="Program, graph or model; default: the packaged one.")] = None,
+    sources: Annotated[
+        list[str], typer.Argument(metavar="IMAGE|FOLDER|GLOB...", help="What to look at.", show_default=False)
+    ],
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", help="Program, graph or model; default: the packaged one.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the images with boxes.")] = Path("detections"),
-    backend: Annotated[str, typer.Option("--backend", "-b", help="auto, reference, core, onnxruntime or simulator.")] = "auto",
+    backend: Annotated[
+        str, typer.Option("--backend", "-b", help="auto, reference, core, onnxruntime or simulator.")
+    ] = "auto",
     conf: Annotated[float, typer.Option(min=0, max=1, help="Least score of a box.")] = 0.25,
     iou: Annotated[float, typer.Option(min=0, max=1, help="Overlap above which the weaker box goes.")] = 0.65,
     max_det: Annotated[int, typer.Option(min=1, help="Most boxes of an image.")] = 100,
@@ -56,7 +66,10 @@ def detect(
     else:
         for row in rows:
             names = ", ".join(f"{d['label']} {d['score']:.2f}" for d in row["detections"]) or "nothing found"
-            output.print(row["error"] and f"{row['source']}: failed" or f"{row['source']} → {row['file']}: {names}", markup=False)
+            output.print(
+                (row["error"] and f"{row['source']}: failed") or f"{row['source']} → {row['file']}: {names}",
+                markup=False,
+            )
     for row in failed:
         messages.print(row["error"], markup=False)
     if failed:
@@ -67,7 +80,9 @@ def score(
     ap: Annotated[float, typer.Option("--ap", help="AP50:95 of the INT8 model, 0…1.")],
     energy_j: Annotated[float, typer.Option("--energy-j", help="Energy of the whole run, joules.")],
     fps: Annotated[float | None, typer.Option("--fps", help="Frames a second.")] = None,
-    latency_ms: Annotated[float | None, typer.Option("--latency-ms", help="Milliseconds a frame, in place of fps.")] = None,
+    latency_ms: Annotated[
+        float | None, typer.Option("--latency-ms", help="Milliseconds a frame, in place of fps.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """LPCV 2021 score: 10^4 / energy * max(AP - 0.2, 0) * max(fps - 5, 0).
@@ -86,7 +101,9 @@ def score(
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of `produce`, or its report.json.", show_default=False)],
     compare: Annotated[Path | None, typer.Option(help="Another report to set beside it.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML to write; default: report.html in the folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="HTML to write; default: report.html in the folder.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write the HTML report of a run again, or a comparison of two, and print the summary.
@@ -108,5 +125,3 @@ def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     for verb in (run, detect, score, report):
         app.command()(verb)
-
-

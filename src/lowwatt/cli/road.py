@@ -12,7 +12,8 @@ from lowwatt.recipe import load_recipe
 
 RecipePath = Annotated[Path, typer.Argument(help="Recipe (YAML); recipes/ holds examples.", show_default=False)]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[key=value]...", help="Settings that replace the recipe's.", show_default=False)
+    list[str] | None,
+    typer.Argument(metavar="[key=value]...", help="Settings that replace the recipe's.", show_default=False),
 ]
 OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that the command makes.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as json on stdout.")]
@@ -66,10 +67,17 @@ def train(
 
 
 def evaluate(
-    file: Annotated[Path, typer.Argument(help="Model, graph, program or xmodel with a detection head.", show_default=False)],
-    data: Annotated[str, typer.Option(help="Folder of a COCO data set, or sample[:FOLDER] for the embedded set.")] = "sample",
+    file: Annotated[
+        Path,
+        typer.Argument(help="Model, graph, program or xmodel with a detection head.", show_default=False),
+    ],
+    data: Annotated[
+        str, typer.Option(help="Folder of a COCO data set, or sample[:FOLDER] for the embedded set.")
+    ] = "sample",
     annotations: Annotated[str, typer.Option(help="Annotation file in that folder.")] = "val.json",
-    backend: Annotated[str, typer.Option(help="reference, core, onnxruntime or simulator; auto picks by the file.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(help="reference, core, onnxruntime or simulator; auto picks by the file.")
+    ] = "auto",
     limit: Annotated[int, typer.Option(help="Use the first N images; 0: all.")] = 0,
     json: Json = False,
 ) -> None:

@@ -92,7 +92,9 @@ def group_fix_point(histograms: Sequence[Histogram], method: str) -> int:
     return search_fix_point(low, high, lambda f: sum(h.squared_error(f) for h in histograms), steps)
 
 
-def collect(graph: Graph, batches: Iterable[Array], progress: Callable[[int], None] | None = None) -> dict[str, Histogram]:
+def collect(
+    graph: Graph, batches: Iterable[Array], progress: Callable[[int], None] | None = None
+) -> dict[str, Histogram]:
     """Histogram of every input and node output over `batches` (float32 NHWC arrays), in one pass."""
     executor = TorchExecutor(graph)
     table: dict[str, Histogram] = {name: Histogram() for name in [*graph.inputs, *(n.name for n in graph.nodes)]}

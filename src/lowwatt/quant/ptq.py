@@ -49,7 +49,11 @@ def quantize(
     quantized = vitis.quantize_graph(prepared, histograms, calibration).verify()
     broken = vitis.violations(quantized)
     if broken:
-        raise ToolError("the quantized graph breaks a rule of the target", where=broken[0], hint="please report this graph")
+        raise ToolError(
+            "the quantized graph breaks a rule of the target",
+            where=broken[0],
+            hint="please report this graph",
+        )
     return QuantReport(prepared, quantized, counted.images)
 
 

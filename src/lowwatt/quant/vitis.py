@@ -92,7 +92,7 @@ def legalize(graph: Graph, points: dict[str, int], constants: dict[str, int]) ->
         points.update(dict.fromkeys(groups[name], point))
 
     for _ in range(len(graph.nodes) + 1):
-        if not any([_legalize_node(node, points, constants, move) for node in graph.nodes]):
+        if not sum(_legalize_node(node, points, constants, move) for node in graph.nodes):
             return
     raise ToolError("the fix points cannot be made legal", where=graph.name, hint="please report this graph")
 

@@ -22,10 +22,10 @@ def detect_images(
     sources: Sequence[str], model: Path | None, out: Path, backend: str, **options: Any
 ) -> list[dict[str, Any]]:
     """Run the detector on every image; rows of {source, file, detections, error}. One bad image does not stop the rest."""
+    from lowwatt.letterbox import read_image
     from lowwatt.loading import load_graph
     from lowwatt.runtime import Engine
     from lowwatt.runtime.draw import draw, save
-    from lowwatt.letterbox import read_image
 
     graph = load_graph(model or packaged_model())
     engine = Engine(graph, choose_backend(backend, graph.is_quantized), **options)
@@ -35,7 +35,14 @@ def detect_images(
         if not result.error:
             target = str(_free_name(out, Path(result.source), {row["file"] for row in rows}))
             save(draw(read_image(result.source, 3), result.detections), target)
-        rows.append({"source": result.source, "file": target, "detections": listed(result.detections), "error": error_of(result)})
+        rows.append(
+            {
+                "source": result.source,
+                "file": target,
+                "detections": listed(result.detections),
+                "error": error_of(result),
+            }
+        )
     return rows
 
 
@@ -54,7 +61,11 @@ def error_of(result: Result) -> str:
 def listed(detections: Detections) -> list[dict[str, Any]]:
     """Detections as json-able rows, best first."""
     return [
-        {"label": detections.names[label] if detections.names else str(label), "score": float(score), "xyxy": [float(v) for v in box]}
+        {
+            "label": detections.names[label] if detections.names else str(label),
+            "score": float(score),
+            "xyxy": [float(v) for v in box],
+        }
         for box, score, label in zip(detections.xyxy, detections.score, detections.label, strict=True)
     ]
 

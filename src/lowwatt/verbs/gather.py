@@ -67,7 +67,14 @@ def _figures(road: Road, program: Program) -> list[Figure]:
     rows: list[tuple[str, float, str, Any, str, Any]] = [
         ("latency", program.latency_ms, "ms", "modelled", note, "lower"),
         ("DPU", program.dpu_ms, "ms", "modelled", "part of the latency", "lower"),
-        ("host", program.host_ms, "ms", "modelled", "part of the latency: output elements and a constant", "lower"),
+        (
+            "host",
+            program.host_ms,
+            "ms",
+            "modelled",
+            "part of the latency: output elements and a constant",
+            "lower",
+        ),
         ("fps", program.fps, "", "modelled", "1000 / latency", "higher"),
         ("energy", energy.joules, "J", "modelled", energy.assumptions, "lower"),
         ("LPCV score", value, "", "modelled", "measured integer AP, modelled fps and energy", "higher"),
@@ -81,8 +88,8 @@ def _figures(road: Road, program: Program) -> list[Figure]:
 
 
 def _layers(road: Road, quantization: QuantReport, program: Program) -> list[LayerRow]:
-    from lowwatt.quant.analysis import accumulated_snr
     from lowwatt.ir import meta
+    from lowwatt.quant.analysis import accumulated_snr
     from lowwatt.verbs.data import calibration_batches
 
     batch = next(calibration_batches(road.validation_data, meta.preprocess(quantization.quantized), 2))
@@ -129,4 +136,9 @@ def _pictures(road: Road) -> list[Picture]:
 def _versions() -> dict[str, str]:
     names = ("torch", "onnx", "onnxruntime", "numpy", "hotcoco")
     found = {name: metadata.version(name) for name in names}
-    return {"lowwatt": __version__, "python": platform.python_version(), "machine": platform.machine(), **found}
+    return {
+        "lowwatt": __version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **found,
+    }

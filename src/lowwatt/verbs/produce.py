@@ -80,8 +80,8 @@ class Road:
     def _refuse_unrunnable(self) -> None:
         """Before the first step: a network that the target cannot run is not worth training."""
         from lowwatt.compiler.rules import check
-        from lowwatt.models import untrained
         from lowwatt.loading import graph_of
+        from lowwatt.models import untrained
         from lowwatt.targets import load_target
 
         target = load_target(self.recipe.target)

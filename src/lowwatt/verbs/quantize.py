@@ -47,7 +47,11 @@ def quantize_on(graph: Graph, data: CocoData, settings: QuantSettings, progress:
     batches = calibration_batches(data, meta.preprocess(graph), settings.images)
     try:
         return quantize(
-            graph, batches, scheme=settings.scheme, calibration=settings.calibration, progress=lambda n: bar.update(n)
+            graph,
+            batches,
+            scheme=settings.scheme,
+            calibration=settings.calibration,
+            progress=lambda n: bar.update(n),
         )
     finally:
         bar.finish()

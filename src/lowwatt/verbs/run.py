@@ -69,7 +69,9 @@ def _read_array(path: Path) -> Array:
     except FileNotFoundError:
         raise ToolError("no such file", where=str(path)) from None
     except (OSError, ValueError, EOFError) as error:
-        raise ToolError("cannot read the array", where=str(path), why=str(error), hint="save it with numpy.save") from None
+        raise ToolError(
+            "cannot read the array", where=str(path), why=str(error), hint="save it with numpy.save"
+        ) from None
     if not isinstance(value, np.ndarray):
         raise ToolError("cannot read the array", where=str(path), why="it holds several arrays; one .npy is needed")
     return value
@@ -80,4 +82,10 @@ def _write(out: Path, name: str, value: Array, quant: QuantParams | None) -> dic
     with atomic_path(path) as temporary:
         np.save(temporary, value)
     meaning = "float" if quant is None else f"integers, scale {quant.scale:g}"
-    return {"output": name, "file": str(path), "dtype": str(value.dtype), "shape": list(value.shape), "meaning": meaning}
+    return {
+        "output": name,
+        "file": str(path),
+        "dtype": str(value.dtype),
+        "shape": list(value.shape),
+        "meaning": meaning,
+    }
