@@ -1,0 +1,98 @@
+"""What changed between two reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lowwatt.evaluate.report import Better, LayerRow, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One number before and after; None where one of the reports lacks it."""
+
+    name: str
+    unit: str
+    before: float | None
+    after: float | None
+    better: Better = ""
+
+    @property
+    def delta(self) -> float | None:
+        """after - before."""
+        return None if self.before is None or self.after is None else self.after - self.before
+
+    @property
+    def relative(self) -> float | None:
+        """Share of the value before, None where that is zero or unknown."""
+        return self.delta / abs(self.before) if self.delta is not None and self.before else None
+
+    @property
+    def improved(self) -> bool | None:
+        """Whether the change is for the better; None where nothing changed or neither direction is better."""
+        if not self.delta or not self.better:
+            return None
+        return (self.delta > 0) == (self.better == "higher")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two reports side by side: `totals` are accuracy and figures, `layers` those that changed.
+
+    Layers come with ms first, then dB, each with the largest change first.
+    """
+
+    before: str
+    after: str
+    totals: list[Change]
+    layers: list[Change]
+
+
+def compare_reports(before: Report, after: Report) -> Comparison:
+    """Match stages, figures and layers by name; the order is that of `after`, names gone since come last.
+
+    >>> from lowwatt.evaluate.report import Figure
+    >>> quick, slow = (Figure("latency", ms, "ms", "modelled", "", "lower") for ms in (15, 20))
+    >>> old, new = Report(title="old", figures=[slow]), Report(title="new", figures=[quick])
+    >>> compare_reports(old, new).totals[0].improved
+    True
+    """
+    changed = [change for change in _layers(before, after) if change.delta != 0]
+    changed.sort(key=lambda change: (change.unit != "ms", -abs(change.delta or 0)))
+    return Comparison(before.title, after.title, _stages(before, after) + _figures(before, after), changed)
+
+
+def _stages(before: Report, after: Report) -> list[Change]:
+    old, new = ({stage.stage: stage.ap for stage in report.stages} for report in (before, after))
+    return [Change(f"AP {name}", "", old.get(name), new.get(name), "higher") for name in {**new, **old}]
+
+
+def _figures(before: Report, after: Report) -> list[Change]:
+    """A figure whose unit differs between the reports is not comparable: it becomes two rows."""
+    old, new = ({(figure.name, figure.unit): figure for figure in report.figures} for report in (before, after))
+    changes = []
+    for key, figure in {**new, **{key: old[key] for key in old if key not in new}}.items():
+        values = (side[key].value if key in side else None for side in (old, new))
+        changes.append(Change(figure.name, figure.unit, *values, better=figure.better))
+    return changes
+
+
+def _layers(before: Report, after: Report) -> list[Change]:
+    old, new = ({layer.name: layer for layer in report.layers} for report in (before, after))
+    return [
+        change
+        for name in {**new, **old}
+        for change in (
+            Change(name, "ms", _ms(old.get(name)), _ms(new.get(name)), "lower"),
+            Change(name, "dB", _snr(old.get(name)), _snr(new.get(name)), "higher"),
+        )
+        if change.before is not None or change.after is not None
+    ]
+
+
+def _ms(layer: LayerRow | None) -> float | None:
+    return layer.ms if layer else None
+
+
+def _snr(layer: LayerRow | None) -> float | None:
+    return layer.snr_db if layer else None

@@ -1,0 +1,140 @@
+"""The report as one HTML page: style, script, charts and pictures are inside, and the network is locked out."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from lowwatt.evaluate import figures
+from lowwatt.evaluate.comparison import compare_reports
+from lowwatt.evaluate.report import EpochRow, LayerRow, Picture, Report, quantity, score_text
+
+_FOLDER = Path(__file__).parent
+_ENGINES = ("conv", "load", "save", "misc")
+_OTHERS = (5, 4)
+
+
+def render(report: Report, against: Report | None = None) -> str:
+    """The page as text, the same for the same reports; `against` adds a comparison with an earlier report.
+
+    Everything that comes from the report is escaped; the page's policy forbids every request and foreign script.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "quantity": quantity,
+        "ap": score_text,
+        "count": _count,
+        "signed": _signed,
+        "data_uri": _data_uri,
+    }
+    script = (_FOLDER / "report_script.js").read_text(encoding="utf-8")
+    return environment.get_template("report_template.html.j2").render(
+        report=report,
+        comparison=compare_reports(against, report) if against else None,
+        style=Markup((_FOLDER / "report_style.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=_hash(script),
+        ap_top=max((ap for stage in report.stages for ap in (stage.ap, stage.ap50) if ap), default=1.0),
+        **_layer_view(report.layers),
+        **_training_view(report.training),
+    )
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _layer_view(layers: Sequence[LayerRow]) -> dict[str, Any]:
+    colours = colours_of(layer.bound_by for layer in layers)
+    measured = [index for index, layer in enumerate(layers) if layer.snr_db is not None]
+    time = [
+        figures.Column(layer.ms, colours[layer.bound_by], _layer_title(layer), f"#layer-{index}")
+        for index, layer in enumerate(layers)
+    ]
+    noise = [
+        figures.Column(layers[i].snr_db or 0, 4, f"{layers[i].name}: {quantity(layers[i].snr_db, 'dB')}", f"#layer-{i}")
+        for i in measured
+    ]
+    ends = ("first layer", "last layer")
+    return {
+        "engines": list(dict.fromkeys(engine for layer in layers for engine in layer.cycles)),
+        "colours": colours,
+        "bounds": [(name, colours[name], sum(row.ms for row in layers if row.bound_by == name)) for name in colours],
+        "time_chart": figures.columns(time, "ms", "milliseconds by layer", ends) if time else "",
+        "snr_chart": figures.columns(noise, "dB", "signal to noise by layer", ends) if noise else "",
+        "top": _tops(layers),
+    }
+
+
+def colours_of(bounds: Iterable[str]) -> dict[str, int]:
+    """A colour class for each thing that bounds a layer; the engines keep theirs from one report to the next.
+
+    >>> colours_of(["load", "conv", "host"])
+    {'conv': 0, 'load': 1, 'host': 5}
+    """
+    names = set(bounds)
+    known = {name: _ENGINES.index(name) for name in _ENGINES if name in names}
+    others = sorted(names - known.keys())
+    return known | {name: _OTHERS[index % len(_OTHERS)] for index, name in enumerate(others)}
+
+
+def _layer_title(layer: LayerRow) -> str:
+    use = f"{100 * layer.utilisation:.0f} % of the array"
+    return f"{layer.name} ({layer.op})\n{quantity(layer.ms, 'ms')}, bound by {layer.bound_by}, {use}"
+
+
+def _tops(layers: Sequence[LayerRow]) -> dict[str, float]:
+    """Largest value of each column that has bars, never zero."""
+    columns = {
+        "ms": [layer.ms for layer in layers],
+        "macs": [layer.macs for layer in layers],
+        "load": [layer.load_bytes for layer in layers],
+        "save": [layer.save_bytes for layer in layers],
+        "snr": [layer.snr_db or 0 for layer in layers],
+    }
+    return {name: max([*values, 0]) or 1 for name, values in columns.items()}
+
+
+def _training_view(rows: Sequence[EpochRow]) -> dict[str, Any]:
+    loss = [(float(row.epoch), row.loss) for row in rows if row.loss is not None]
+    ap = [(float(row.epoch), row.ap) for row in rows if row.ap is not None]
+    return {"loss_chart": _curve(loss, 1, "loss"), "ap_chart": _curve(ap, 0, "AP")}
+
+
+def _curve(points: Sequence[tuple[float, float]], colour: int, label: str) -> Markup:
+    if len(points) < 2:
+        return Markup("")
+    titles = [f"epoch {epoch:g}: {label} {value:.4g}" for epoch, value in points]
+    return figures.line(sorted(points), titles, colour, f"{label} by epoch")
+
+
+def _count(value: float) -> str:
+    """A count in the width of a table cell.
+
+    >>> _count(2_033_000_000), _count(864), _count(0)
+    ('2.03 G', '864', '')
+    """
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f}" if value else ""
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def _data_uri(picture: Picture) -> str:
+    return f"data:{picture.mime};base64,{base64.b64encode(picture.data).decode()}"

@@ -1,0 +1,39 @@
+"use strict";
+// Sort by a click on a heading: numbers largest first, words from a; a second click turns the order round.
+function sortBy(heading) {
+  const table = heading.closest("table"), body = table.tBodies[0], column = heading.cellIndex;
+  const numeric = heading.classList.contains("num");
+  const first = heading.dataset.first || (numeric ? "descending" : "ascending");
+  const other = first === "ascending" ? "descending" : "ascending";
+  const order = heading.getAttribute("aria-sort") === first ? other : first;
+  const value = (row) => row.cells[column].dataset.v ?? row.cells[column].textContent.trim();
+  const key = numeric ? (row) => (value(row) === "" ? -Infinity : Number(value(row))) : value;
+  const compare = numeric ? (a, b) => a - b || 0 : (a, b) => a.localeCompare(b);
+  const sign = order === "ascending" ? 1 : -1;
+  const rows = [...body.rows].sort((a, b) => sign * compare(key(a), key(b)));
+  for (const each of table.tHead.rows[0].cells) each.removeAttribute("aria-sort");
+  heading.setAttribute("aria-sort", order);
+  body.append(...rows);
+}
+
+// Show the rows that contain every word typed.
+function filterRows(input) {
+  const rows = [...document.getElementById("layer-table").tBodies[0].rows];
+  const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+  for (const row of rows) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+  const shown = rows.filter((row) => !row.hidden);
+  const ms = shown.reduce((sum, row) => sum + Number(row.dataset.ms), 0);
+  document.getElementById("filter-count").textContent = `${shown.length} of ${rows.length} layers, ${ms.toFixed(2)} ms`;
+}
+
+for (const button of document.querySelectorAll("th button")) {
+  button.addEventListener("click", () => sortBy(button.parentElement));
+}
+const filter = document.getElementById("filter");
+if (filter) {
+  filter.addEventListener("input", () => filterRows(filter));
+  filterRows(filter);
+}
+window.addEventListener("beforeprint", () => {
+  for (const details of document.querySelectorAll("details")) details.open = true;
+});
