@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from lowwatt.ir.arithmetic import Integers, Reals, hard_sigmoid, hard_swish, requantize, shift
 from lowwatt.ir.graph import Node
 from lowwatt.ir.ops.checks import fail, same_shape
-from lowwatt.ir.opspec import REQUIRED, OpSpec, TorchRule
+from lowwatt.ir.opspec import REQUIRED, IntegerRule, IntTensor, OpSpec, TorchRule
+from lowwatt.types import QuantParams
 
 LEAKY_SLOPE = 26 / 256
 """The DPU's one slope of leaky relu; a trained slope is ignored by it (facts/xmodel.md 3.2)."""
@@ -24,9 +30,7 @@ None lets the integer rule choose.
 def check_activation(node: Node) -> None:
     """ToolError where `activation` is none of `ACTIVATIONS`."""
     if node.attrs["activation"] not in ACTIVATIONS:
-        raise fail(
-            node, f"unknown activation {node.attrs['activation']!r}", hint=f"known: {', '.join(ACTIVATIONS)}"
-        )
+        raise fail(node, f"unknown activation {node.attrs['activation']!r}", hint=f"known: {', '.join(ACTIVATIONS)}")
 
 
 def torch_activation(torch: Any, name: str, x: Any, alpha: float = LEAKY_SLOPE) -> Any:
@@ -65,16 +69,75 @@ def _pointwise(name: str) -> TorchRule:
     return rule
 
 
+def finish(node: Node, t: Reals, out: QuantParams) -> Integers:
+    """Integer form of the `activation` attribute: on the unrounded `t` (in output steps), then R().
+
+    hard_sigmoid and hard_swish first round `t` to 8 bits at `hsigmoid_in` (facts/xmodel.md 3.7); where that is
+    None, at the output's fix point, but no finer than 5, so that the whole slope from -3 to 3 fits into 8 bits.
+    """
+    name = node.attrs["activation"]
+    if name not in ("hard_sigmoid", "hard_swish"):
+        return requantize(_bend(node, name, t, out.fix_point), out)
+    fi = node.attrs["hsigmoid_in"]
+    fi = min(out.fix_point, 5) if fi is None else fi
+    eight = requantize(np.ldexp(t, fi - out.fix_point), QuantParams.power_of_two(fi))
+    return (hard_sigmoid if name == "hard_sigmoid" else hard_swish)(eight, fi, out)
+
+
+def _bend(node: Node, name: str, t: Reals, fo: int) -> Reals:
+    """none, relu, relu6 or leaky_relu on unrounded output steps (facts/xmodel.md 3.2, 3.9)."""
+    if name == "none":
+        return t
+    if name == "leaky_relu":
+        if node.attrs["alpha"] != LEAKY_SLOPE:
+            raise fail(node, f"slope {node.attrs['alpha']}", f"the DPU knows 26/256 = {LEAKY_SLOPE} alone")
+        return np.where(t < 0, t * LEAKY_SLOPE, t)
+    positive: Reals = np.maximum(t, 0)
+    if name == "relu":
+        return positive
+    if fo < 4:
+        raise fail(
+            node,
+            f"relu6 at fix point {fo}",
+            "below 4 the vendor's two references disagree",
+            "quantize the output with fix point 4 or more",
+        )
+    return np.minimum(positive, math.ldexp(6.0, fo))
+
+
+def _integer(name: str) -> IntegerRule:
+    def rule(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+        x = operands[0]
+        t = shift(x.values, out.fix_point - x.quant.fix_point)
+        return requantize(_bend(node, name, t, out.fix_point), out)
+
+    return rule
+
+
+def _hard_sigmoid(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    return hard_sigmoid(operands[0].values, operands[0].quant.fix_point, out)
+
+
+def _hard_swish(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    return hard_swish(operands[0].values, operands[0].quant.fix_point, out)
+
+
 def _torch_clip(torch: Any, node: Node, operands: Any) -> Any:
     return torch.clamp(operands[0], node.attrs["min"], node.attrs["max"])
 
 
 SPECS = [
-    OpSpec("relu", same_shape, torch=_named("relu")),
-    OpSpec("relu6", same_shape, torch=_named("relu6")),
-    OpSpec("leaky_relu", same_shape, {"alpha": REQUIRED}, torch=_named("leaky_relu")),
-    OpSpec("hard_sigmoid", same_shape, torch=_named("hard_sigmoid")),
-    OpSpec("hard_swish", same_shape, torch=_named("hard_swish")),
+    OpSpec("relu", same_shape, integer=_integer("relu"), torch=_named("relu")),
+    OpSpec("relu6", same_shape, integer=_integer("relu6"), torch=_named("relu6")),
+    OpSpec(
+        "leaky_relu",
+        same_shape,
+        {"alpha": REQUIRED},
+        integer=_integer("leaky_relu"),
+        torch=_named("leaky_relu"),
+    ),
+    OpSpec("hard_sigmoid", same_shape, integer=_hard_sigmoid, torch=_named("hard_sigmoid")),
+    OpSpec("hard_swish", same_shape, integer=_hard_swish, torch=_named("hard_swish")),
     OpSpec("clip", same_shape, {"min": REQUIRED, "max": REQUIRED}, torch=_torch_clip),
     *(OpSpec(n, same_shape, torch=_pointwise(n)) for n in ("sigmoid", "silu", "tanh", "exp", "sqrt", "neg")),
 ]

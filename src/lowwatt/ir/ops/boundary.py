@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lowwatt.ir.arithmetic import ROUNDINGS, Integers, move, saturate, shift
 from lowwatt.ir.graph import Node
 from lowwatt.ir.ops.checks import fail, integers, same_shape
-from lowwatt.ir.opspec import REQUIRED, OpSpec
-from lowwatt.types import Shape
+from lowwatt.ir.opspec import REQUIRED, IntTensor, OpSpec
+from lowwatt.types import QuantParams, Shape
 
 _MANY = 1 << 16
-ROUND_MODES = ("DPU_ROUND", "STD_ROUND", "PY3_ROUND")
 
 
 def _fix_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
-    if node.attrs["round_mode"] not in ROUND_MODES:
-        raise fail(
-            node, f"unknown round_mode {node.attrs['round_mode']!r}", hint=f"known: {', '.join(ROUND_MODES)}"
-        )
+    if node.attrs["round_mode"] not in ROUNDINGS:
+        raise fail(node, f"unknown round_mode {node.attrs['round_mode']!r}", hint=f"known: {', '.join(ROUNDINGS)}")
     return same_shape(node, shapes)
 
 
@@ -31,8 +29,18 @@ def _torch_copy(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
     return operands[0]
 
 
+def _integer_fix(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    """Integers at another fix point, rounded as `round_mode` says (facts/xmodel.md 3.1)."""
+    x = operands[0]
+    return saturate(ROUNDINGS[node.attrs["round_mode"]](shift(x.values, out.fix_point - x.quant.fix_point)), out)
+
+
+def _integer_identity(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    return move(operands[0].values, operands[0].quant.fix_point, out)
+
+
 SPECS = [
-    OpSpec("fix", _fix_shape, {"round_mode": "DPU_ROUND"}, torch=_torch_copy),
-    OpSpec("identity", same_shape, torch=_torch_copy),
+    OpSpec("fix", _fix_shape, {"round_mode": "DPU_ROUND"}, integer=_integer_fix, torch=_torch_copy),
+    OpSpec("identity", same_shape, integer=_integer_identity, torch=_torch_copy),
     OpSpec("custom", _custom_shape, {"type": REQUIRED, "shape": REQUIRED, "params": {}}, (0, _MANY)),
 ]

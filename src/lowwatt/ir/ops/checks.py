@@ -22,9 +22,7 @@ def integers(node: Node, key: str, count: int | None = None, least: int | None =
     value = node.attrs[key]
     whole = isinstance(value, (tuple, list)) and all(isinstance(v, int) for v in value)
     if not whole or (count is not None and len(value) != count):
-        raise fail(
-            node, f"{key} must be {'' if count is None else f'{count} '}whole numbers", f"it is {value!r}"
-        )
+        raise fail(node, f"{key} must be {'' if count is None else f'{count} '}whole numbers", f"it is {value!r}")
     if least is not None and any(v < least for v in value):
         raise fail(node, f"{key} must be at least {least}", f"it is {value!r}")
     return tuple(value)
@@ -56,9 +54,7 @@ def axis(node: Node, value: int, rank: int) -> int:
     return value % rank
 
 
-def windows(
-    node: Node, size: int, kernel: int, stride: int, before: int, after: int, ceil: bool = False
-) -> int:
+def windows(node: Node, size: int, kernel: int, stride: int, before: int, after: int, ceil: bool = False) -> int:
     """Number of window positions along one axis (`kernel` already dilated).
 
     With `ceil`, a last window that begins in the padding behind the map is dropped (PyTorch's rule).

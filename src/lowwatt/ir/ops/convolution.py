@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from lowwatt.ir.accumulate import convolve, convolve_depthwise, convolve_transposed, multiply
+from lowwatt.ir.arithmetic import Integers, Reals, add_bias, shift_bias, shift_cut
 from lowwatt.ir.graph import Node
-from lowwatt.ir.ops.activation import ACTIVATION_ATTRS, check_activation, torch_fused
+from lowwatt.ir.ops.activation import ACTIVATION_ATTRS, check_activation, finish, torch_fused
 from lowwatt.ir.ops.checks import Pads, fail, feature_map, pads, pair, windows
-from lowwatt.ir.opspec import OpSpec
-from lowwatt.types import Shape
+from lowwatt.ir.opspec import IntTensor, OpSpec
+from lowwatt.types import QuantParams, Shape
 
 _WINDOW = {"stride": (1, 1), "pad": (0, 0, 0, 0)}
 _DILATED = {**_WINDOW, "dilation": (1, 1)}
@@ -33,9 +35,7 @@ def _check_bias(node: Node, shapes: Sequence[Shape], channels: int) -> None:
 
 def _channels(node: Node, given: int, wanted: int) -> None:
     if given != wanted:
-        raise fail(
-            node, "the weights do not fit the input", f"input channels {given}, weights made for {wanted}"
-        )
+        raise fail(node, "the weights do not fit the input", f"input channels {given}, weights made for {wanted}")
 
 
 def _window_shape(node: Node, shape: Shape, kernel: Shape, channels: int) -> Shape:
@@ -109,9 +109,7 @@ def _padded(torch: Any, x: Any, pad: Pads) -> tuple[Any, tuple[int, int]]:
 def _torch_conv(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
     x, pad = _padded(torch, _nchw(operands[0]), pads(node))
     stride, dilation = pair(node, "stride"), pair(node, "dilation")
-    out = torch.nn.functional.conv2d(
-        x, _nchw(operands[1]), _bias(operands), stride, pad, dilation, node.attrs["group"]
-    )
+    out = torch.nn.functional.conv2d(x, _nchw(operands[1]), _bias(operands), stride, pad, dilation, node.attrs["group"])
     return torch_fused(torch, node, out.permute(0, 2, 3, 1))
 
 
@@ -128,9 +126,7 @@ def _torch_depthwise(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
 def _torch_transposed(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
     top, bottom, left, right = pads(node)
     weights = operands[1].flip(1, 2).permute(3, 0, 1, 2)
-    out = torch.nn.functional.conv_transpose2d(
-        _nchw(operands[0]), weights, _bias(operands), pair(node, "stride")
-    )
+    out = torch.nn.functional.conv_transpose2d(_nchw(operands[0]), weights, _bias(operands), pair(node, "stride"))
     height, width = out.shape[2:]
     cut = out[:, :, top : height - bottom, left : width - right]
     return torch_fused(torch, node, cut.permute(0, 2, 3, 1))
@@ -138,6 +134,40 @@ def _torch_transposed(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
 
 def _torch_linear(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
     return torch_fused(torch, node, torch.nn.functional.linear(*operands))
+
+
+# -- integers ------------------------------------------------------------
+
+
+def _end(node: Node, acc: Reals, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    """Bias, shift, activation and the one rounding after the sum (facts/xmodel.md 3.2)."""
+    fi, fw = operands[0].quant.fix_point, operands[1].quant.fix_point
+    cut = shift_cut(fi, fw, out.fix_point)
+    if len(operands) == 2:
+        return finish(node, add_bias(acc, None, 0, cut), out)
+    bias = operands[2]
+    return finish(node, add_bias(acc, bias.values, shift_bias(fi, fw, bias.quant.fix_point), cut), out)
+
+
+def _integer_conv(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    x, weights = operands[0].values, operands[1].values
+    stride, dilation = pair(node, "stride"), pair(node, "dilation")
+    return _end(node, convolve(x, weights, stride, pads(node), dilation, node.attrs["group"]), operands, out)
+
+
+def _integer_depthwise(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    x, weights = operands[0].values, operands[1].values
+    acc = convolve_depthwise(x, weights, pair(node, "stride"), pads(node), pair(node, "dilation"))
+    return _end(node, acc, operands, out)
+
+
+def _integer_transposed(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    acc = convolve_transposed(operands[0].values, operands[1].values, pair(node, "stride"), pads(node))
+    return _end(node, acc, operands, out)
+
+
+def _integer_linear(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    return _end(node, multiply(operands[0].values, operands[1].values), operands, out)
 
 
 # -- work ------------------------------------------------------------
@@ -162,6 +192,7 @@ SPECS = [
         _conv_shape,
         {**_DILATED, "group": 1, **ACTIVATION_ATTRS},
         (2, 3),
+        integer=_integer_conv,
         torch=_torch_conv,
         macs=_conv_macs,
     ),
@@ -170,6 +201,7 @@ SPECS = [
         _depthwise_shape,
         {**_DILATED, **ACTIVATION_ATTRS},
         (2, 3),
+        integer=_integer_depthwise,
         torch=_torch_depthwise,
         macs=_depthwise_macs,
     ),
@@ -178,8 +210,17 @@ SPECS = [
         _transposed_shape,
         {**_WINDOW, **ACTIVATION_ATTRS},
         (2, 3),
+        integer=_integer_transposed,
         torch=_torch_transposed,
         macs=_transposed_macs,
     ),
-    OpSpec("linear", _linear_shape, ACTIVATION_ATTRS, (2, 3), torch=_torch_linear, macs=_conv_macs),
+    OpSpec(
+        "linear",
+        _linear_shape,
+        ACTIVATION_ATTRS,
+        (2, 3),
+        integer=_integer_linear,
+        torch=_torch_linear,
+        macs=_conv_macs,
+    ),
 ]

@@ -7,11 +7,14 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from lowwatt.ir.arithmetic import Integers, align_for_add
 from lowwatt.ir.graph import Node
-from lowwatt.ir.ops.activation import ACTIVATION_ATTRS, check_activation, torch_fused
+from lowwatt.ir.ops.activation import ACTIVATION_ATTRS, check_activation, finish, torch_fused
 from lowwatt.ir.ops.checks import broadcast
-from lowwatt.ir.opspec import OpSpec, TorchRule
-from lowwatt.types import Shape
+from lowwatt.ir.opspec import IntTensor, OpSpec, TorchRule
+from lowwatt.types import QuantParams, Shape
 
 _MANY = 1 << 16
 
@@ -35,9 +38,22 @@ def _plain(function: Callable[[Any, Any], Any]) -> TorchRule:
     return rule
 
 
+def _integer_add(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    """Operands aligned to the least fix point, floored to two guard bits, added (facts/xmodel.md 3.3)."""
+    lowest = min(x.quant.fix_point for x in operands)
+    aligned = [align_for_add(x.values, x.quant.fix_point, lowest) for x in operands]
+    return finish(node, np.ldexp(functools.reduce(np.add, aligned), out.fix_point - lowest - 2), out)
+
+
+def _integer_mul(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    """The product itself, rounded once: R(product / 2**(sum of fi - fo)) (facts/xmodel.md 3.3)."""
+    product = functools.reduce(np.multiply, [x.values.astype(np.float64) for x in operands])
+    return finish(node, np.ldexp(product, out.fix_point - sum(x.quant.fix_point for x in operands)), out)
+
+
 SPECS = [
-    OpSpec("add", _fused_shape, ACTIVATION_ATTRS, (2, _MANY), torch=_fused(operator.add)),
-    OpSpec("mul", _fused_shape, ACTIVATION_ATTRS, (2, _MANY), torch=_fused(operator.mul)),
+    OpSpec("add", _fused_shape, ACTIVATION_ATTRS, (2, _MANY), _integer_add, _fused(operator.add)),
+    OpSpec("mul", _fused_shape, ACTIVATION_ATTRS, (2, _MANY), _integer_mul, _fused(operator.mul)),
     OpSpec("sub", broadcast, arity=(2, 2), torch=_plain(operator.sub)),
     OpSpec("div", broadcast, arity=(2, 2), torch=_plain(operator.truediv)),
     OpSpec("pow", broadcast, arity=(2, 2), torch=_plain(operator.pow)),

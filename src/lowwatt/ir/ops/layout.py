@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from lowwatt.ir.arithmetic import Integers, move, quantize
 from lowwatt.ir.graph import Node
 from lowwatt.ir.ops.checks import axis, fail, integers
-from lowwatt.ir.opspec import REQUIRED, OpSpec
-from lowwatt.types import Shape
+from lowwatt.ir.opspec import REQUIRED, IntTensor, OpSpec
+from lowwatt.types import QuantParams, Shape
 
 _MANY = 1 << 16
 
@@ -32,17 +33,13 @@ def slices(node: Node, shape: Shape) -> tuple[slice, ...]:
     rank = len(shape)
     begin, end = integers(node, "begin", rank), integers(node, "end", rank)
     strides = integers(node, "strides", rank, 1)
-    return tuple(
-        slice(*slice(b, e, s).indices(n)) for b, e, s, n in zip(begin, end, strides, shape, strict=True)
-    )
+    return tuple(slice(*slice(b, e, s).indices(n)) for b, e, s, n in zip(begin, end, strides, shape, strict=True))
 
 
 def _slice_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
     sizes = tuple(len(range(s.start, s.stop, s.step)) for s in slices(node, shapes[0]))
     if 0 in sizes:
-        raise fail(
-            node, "takes nothing", f"input {shapes[0]}, begin {node.attrs['begin']}, end {node.attrs['end']}"
-        )
+        raise fail(node, "takes nothing", f"input {shapes[0]}, begin {node.attrs['begin']}, end {node.attrs['end']}")
     return sizes
 
 
@@ -109,13 +106,40 @@ def _torch_transpose(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
     return operands[0].permute(*node.attrs["order"])
 
 
+def _integer_concat(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    """Each input moved to the output's fix point by R() (facts/xmodel.md 3.4)."""
+    return np.concatenate([move(x.values, x.quant.fix_point, out) for x in operands], axis=node.attrs["axis"])
+
+
+def _integer_slice(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    x = operands[0]
+    return move(x.values[slices(node, x.values.shape)], x.quant.fix_point, out)
+
+
+def _integer_pad(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    x = operands[0]
+    widths = pad_widths(node, x.values.shape)
+    if node.attrs["mode"] == "symmetric":
+        return move(np.pad(x.values, widths, mode="symmetric"), x.quant.fix_point, out)
+    value = quantize(np.array(node.attrs["value"]), out)
+    return np.pad(move(x.values, x.quant.fix_point, out), widths, constant_values=int(value))
+
+
+def _integer_reshape(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    return move(operands[0].values.reshape(node.attrs["shape"]), operands[0].quant.fix_point, out)
+
+
+def _integer_transpose(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    return move(operands[0].values.transpose(node.attrs["order"]), operands[0].quant.fix_point, out)
+
+
 _PAD_ATTRS = {"pads": REQUIRED, "mode": "constant", "value": 0.0}
 _SLICE_ATTRS = {"begin": REQUIRED, "end": REQUIRED, "strides": REQUIRED}
 
 SPECS = [
-    OpSpec("concat", _concat_shape, {"axis": REQUIRED}, (1, _MANY), torch=_torch_concat),
-    OpSpec("slice", _slice_shape, _SLICE_ATTRS, torch=_torch_slice),
-    OpSpec("pad", _pad_shape, _PAD_ATTRS, torch=_torch_pad),
-    OpSpec("reshape", _reshape_shape, {"shape": REQUIRED}, torch=_torch_reshape),
-    OpSpec("transpose", _transpose_shape, {"order": REQUIRED}, torch=_torch_transpose),
+    OpSpec("concat", _concat_shape, {"axis": REQUIRED}, (1, _MANY), integer=_integer_concat, torch=_torch_concat),
+    OpSpec("slice", _slice_shape, _SLICE_ATTRS, integer=_integer_slice, torch=_torch_slice),
+    OpSpec("pad", _pad_shape, _PAD_ATTRS, integer=_integer_pad, torch=_torch_pad),
+    OpSpec("reshape", _reshape_shape, {"shape": REQUIRED}, integer=_integer_reshape, torch=_torch_reshape),
+    OpSpec("transpose", _transpose_shape, {"order": REQUIRED}, integer=_integer_transpose, torch=_torch_transpose),
 ]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from lowwatt.ir.arithmetic import Integers, Reals, dpu_average_factor, move, requantize
 from lowwatt.ir.graph import Node
 from lowwatt.ir.ops.checks import Pads, fail, feature_map, pads, pair, windows
-from lowwatt.ir.opspec import REQUIRED, OpSpec
-from lowwatt.types import Shape
+from lowwatt.ir.opspec import REQUIRED, IntTensor, OpSpec
+from lowwatt.types import QuantParams, Shape
 
 _ATTRS = {"kernel": REQUIRED, "stride": REQUIRED, "pad": (0, 0, 0, 0), "ceil_mode": False}
 
@@ -18,9 +22,7 @@ def _pool_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
     (kh, kw), (sh, sw) = pair(node, "kernel"), pair(node, "stride")
     top, bottom, left, right = pads(node)
     if max(top, bottom) >= kh or max(left, right) >= kw:
-        raise fail(
-            node, "the padding must be smaller than the window", f"pad {pads(node)}, kernel {(kh, kw)}"
-        )
+        raise fail(node, "the padding must be smaller than the window", f"pad {pads(node)}, kernel {(kh, kw)}")
     ceil = bool(node.attrs["ceil_mode"])
     rows = windows(node, height, kh, sh, top, bottom, ceil)
     return batch, rows, windows(node, width, kw, sw, left, right, ceil), channels
@@ -62,9 +64,7 @@ def _torch_average(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
     if counted != touched:
         excess = tuple(t - c for t, c in zip(touched, counted, strict=True))
         ones = _torch_padded(torch, torch.ones_like(x[:1, :1]), _as_pads(counted), 1.0)
-        mean = mean / torch.nn.functional.avg_pool2d(
-            _torch_padded(torch, ones, _as_pads(excess), 0.0), kernel, stride
-        )
+        mean = mean / torch.nn.functional.avg_pool2d(_torch_padded(torch, ones, _as_pads(excess), 0.0), kernel, stride)
     return mean.permute(0, 2, 3, 1)
 
 
@@ -73,7 +73,42 @@ def _as_pads(values: Sequence[int]) -> Pads:
     return top, bottom, left, right
 
 
+def _windows(node: Node, x: IntTensor, fill: int, combine: Callable[[Reals, Reals], Reals]) -> Reals:
+    """All values of each window brought together by `combine`; `fill` stands for the padding."""
+    top, bottom, left, right = reach(node, x.values.shape)
+    padded = np.pad(x.values.astype(np.float64), ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
+    _, rows, columns, _ = _pool_shape(node, [x.values.shape])
+    (kh, kw), (sh, sw) = pair(node, "kernel"), pair(node, "stride")
+    taps = (
+        padded[:, i : i + (rows - 1) * sh + 1 : sh, j : j + (columns - 1) * sw + 1 : sw]
+        for i in range(kh)
+        for j in range(kw)
+    )
+    return functools.reduce(combine, taps)
+
+
+def _integer_max(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    """The greatest, then R(); padding never wins (facts/xmodel.md 3.4)."""
+    x = operands[0]
+    return move(_windows(node, x, x.quant.qmin, np.maximum), x.quant.fix_point, out)
+
+
+def _integer_average(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    """R(sum * N/2**M * 2**(fo - fi)); padding is 0, the divisor never shrinks (facts/xmodel.md 3.6)."""
+    if any(pads(node)) and not node.attrs["count_include_pad"]:
+        raise fail(node, "count_include_pad False", "the DPU divides by the whole window, padding included")
+    factor, digits = dpu_average_factor(pair(node, "kernel"))
+    total = _windows(node, operands[0], 0, np.add) * factor
+    return requantize(np.ldexp(total, out.fix_point - operands[0].quant.fix_point - digits), out)
+
+
 SPECS = [
-    OpSpec("max_pool", _pool_shape, _ATTRS, torch=_torch_max),
-    OpSpec("avg_pool", _pool_shape, {**_ATTRS, "count_include_pad": True}, torch=_torch_average),
+    OpSpec("max_pool", _pool_shape, _ATTRS, integer=_integer_max, torch=_torch_max),
+    OpSpec(
+        "avg_pool",
+        _pool_shape,
+        {**_ATTRS, "count_include_pad": True},
+        integer=_integer_average,
+        torch=_torch_average,
+    ),
 ]

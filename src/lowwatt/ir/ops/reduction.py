@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from lowwatt.ir.arithmetic import Integers, move, reciprocal, requantize
 from lowwatt.ir.graph import Node
 from lowwatt.ir.ops.checks import axis, fail, integers, same_shape
-from lowwatt.ir.opspec import REQUIRED, OpSpec
-from lowwatt.types import Shape
+from lowwatt.ir.opspec import REQUIRED, IntTensor, OpSpec
+from lowwatt.types import QuantParams, Shape
 
 
 def reduced_axes(node: Node, rank: int) -> tuple[int, ...]:
@@ -33,9 +37,7 @@ def _softmax_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
 
 def _batch_norm_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
     if not shapes[0] or any(tuple(s) != (shapes[0][-1],) for s in shapes[1:]):
-        raise fail(
-            node, "needs one scale, bias, mean and variance a channel", f"input {shapes[0]}, {shapes[1:]}"
-        )
+        raise fail(node, "needs one scale, bias, mean and variance a channel", f"input {shapes[0]}, {shapes[1:]}")
     return same_shape(node, shapes)
 
 
@@ -57,11 +59,28 @@ def _torch_batch_norm(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
     return x * factor + (bias - mean * factor)
 
 
+def _integer_mean(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    """Sum times the reciprocal of each axis, multiplied over the axes (facts/xmodel.md 3.6, last rule)."""
+    x = operands[0]
+    axes = reduced_axes(node, x.values.ndim)
+    factors = [reciprocal(x.values.shape[a]) for a in axes]
+    total = x.values.sum(axis=axes, dtype=np.float64, keepdims=bool(node.attrs["keepdims"]))
+    scaled = total * math.prod(n for n, _ in factors)
+    digits = sum(m for _, m in factors)
+    return requantize(np.ldexp(scaled, out.fix_point - x.quant.fix_point - digits), out)
+
+
+def _integer_max(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    x = operands[0]
+    axes = reduced_axes(node, x.values.ndim)
+    return move(x.values.max(axis=axes, keepdims=bool(node.attrs["keepdims"])), x.quant.fix_point, out)
+
+
 _REDUCE_ATTRS = {"axes": REQUIRED, "keepdims": REQUIRED}
 
 SPECS = [
-    OpSpec("reduce_mean", _reduce_shape, _REDUCE_ATTRS, torch=_torch_mean),
-    OpSpec("reduce_max", _reduce_shape, _REDUCE_ATTRS, torch=_torch_max),
+    OpSpec("reduce_mean", _reduce_shape, _REDUCE_ATTRS, integer=_integer_mean, torch=_torch_mean),
+    OpSpec("reduce_max", _reduce_shape, _REDUCE_ATTRS, integer=_integer_max, torch=_torch_max),
     OpSpec("softmax", _softmax_shape, {"axis": REQUIRED}, torch=_torch_softmax),
     OpSpec("batch_norm", _batch_norm_shape, {"eps": 1e-5}, (5, 5), torch=_torch_batch_norm),
 ]

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lowwatt.ir.arithmetic import Integers, Reals, move, requantize
 from lowwatt.ir.graph import Node
 from lowwatt.ir.ops.checks import fail, feature_map
-from lowwatt.ir.opspec import REQUIRED, OpSpec
-from lowwatt.types import Shape
+from lowwatt.ir.opspec import REQUIRED, IntTensor, OpSpec
+from lowwatt.types import QuantParams, Shape
 
 Taps = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
@@ -66,9 +67,7 @@ def _torch_nearest(torch: Any, node: Node, x: Any, rows: int, columns: int) -> A
 
 
 def _torch_blend(torch: Any, node: Node, x: Any, dim: int, out: int) -> Any:
-    lower, upper, weight = (
-        torch.as_tensor(t, device=x.device) for t in bilinear_taps(node, x.shape[dim], out)
-    )
+    lower, upper, weight = (torch.as_tensor(t, device=x.device) for t in bilinear_taps(node, x.shape[dim], out))
     weight = weight.to(x.dtype).reshape([-1 if d == dim else 1 for d in range(x.dim())])
     low, high = x.index_select(dim, lower), x.index_select(dim, upper)
     return low + (high - low) * weight
@@ -82,6 +81,24 @@ def _torch_resize(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
     return _torch_blend(torch, node, _torch_blend(torch, node, x, 1, rows), 2, columns)
 
 
+def _blend(node: Node, x: Reals, dim: int, out: int) -> Reals:
+    lower, upper, weight = bilinear_taps(node, x.shape[dim], out)
+    low, high = x.take(lower, dim), x.take(upper, dim)
+    return low + (high - low) * weight.reshape([-1 if d == dim else 1 for d in range(x.ndim)])
+
+
+def _integer_resize(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+    """R() of the copied or exactly interpolated value (facts/xmodel.md 3.4, 3.5)."""
+    x = operands[0]
+    _, rows, columns, _ = _resize_shape(node, [x.values.shape])
+    if node.attrs["mode"] == "bilinear":
+        blended = _blend(node, _blend(node, x.values.astype(np.float64), 1, rows), 2, columns)
+        return requantize(np.ldexp(blended, out.fix_point - x.quant.fix_point), out)
+    down = nearest_sources(node, x.values.shape[1], rows)
+    across = nearest_sources(node, x.values.shape[2], columns)
+    return move(x.values.take(down, 1).take(across, 2), x.quant.fix_point, out)
+
+
 _ATTRS = {"scale": REQUIRED, "mode": "nearest", "align_corners": False, "half_pixel": False}
 
-SPECS = [OpSpec("resize", _resize_shape, _ATTRS, torch=_torch_resize)]
+SPECS = [OpSpec("resize", _resize_shape, _ATTRS, integer=_integer_resize, torch=_torch_resize)]

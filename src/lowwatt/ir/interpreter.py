@@ -1,0 +1,106 @@
+"""The integer reference: runs a quantized graph in NumPy, node by node; the arbiter of every other executor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from lowwatt.errors import ToolError, did_you_mean
+from lowwatt.ir.arithmetic import integer_type, quantize
+from lowwatt.ir.graph import Graph, Node, Tensor
+from lowwatt.ir.ops import spec
+from lowwatt.ir.opspec import IntTensor
+from lowwatt.types import Array
+
+
+def run(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The graph's outputs by name, raw integers (the tensor's dtype), shapes as declared.
+
+    `inputs` are arrays by input name: real values (any float dtype), quantized here with the input's own fix
+    point and DPU_ROUND; or the integers themselves. More images than the graph was made for (first dimension) run
+    one after the other. ToolError for a missing or unknown name, a wrong shape, integers out of range.
+
+    >>> from lowwatt.types import QuantParams
+    >>> g = Graph()
+    >>> _ = g.add_input("x", (1, 2), QuantParams.power_of_two(1))
+    >>> _ = g.add("relu", ["x"], "y", quant=QuantParams.power_of_two(0))
+    >>> g.outputs = ["y"]
+    >>> run(g, {"x": np.array([[-1.0, 2.6]])})["y"].tolist()
+    [[0, 3]]
+    """
+    values = execute(graph, inputs)
+    return {name: values[name] for name in graph.outputs}
+
+
+def execute(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Every input and node output by tensor name, as `run` gives them."""
+    values = _checked_inputs(graph, inputs)
+    batch = {len(v) // (graph.tensor(k).shape[0] or 1) for k, v in values.items() if v.ndim}
+    if len(batch) > 1:
+        raise ToolError("the inputs hold different numbers of images", where=graph.name)
+    count = batch.pop() if batch else 1
+    if count == 1:
+        return _execute(graph, values)
+    parts = [_execute(graph, {k: np.split(v, count)[i] for k, v in values.items()}) for i in range(count)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _execute(graph: Graph, values: dict[str, Array]) -> dict[str, Array]:
+    values = dict(values)
+    for node in graph.nodes:
+        values[node.name] = _evaluate(graph, node, values)
+    return values
+
+
+def _evaluate(graph: Graph, node: Node, values: Mapping[str, Array]) -> Array:
+    rule = spec(node.op).integer
+    out = graph.tensor(node.name).quant
+    if rule is None or out is None:
+        why = f"{node.op} has no integer rule" if rule is None else "its output carries no quantization"
+        raise ToolError("the node cannot run on integers", where=node.name, why=why)
+    if node.op == "fix" and graph.tensor(node.inputs[0]).quant is None:
+        return quantize(values[node.inputs[0]], out, node.attrs["round_mode"])
+    operands = [_operand(graph, node, name, values) for name in node.inputs]
+    try:
+        result = rule(node, operands, out)
+    except ToolError as error:
+        raise error if error.where else ToolError(error.what, where=node.name, why=error.why) from None
+    return result.astype(integer_type(out))
+
+
+def _operand(graph: Graph, node: Node, name: str, values: Mapping[str, Array]) -> IntTensor:
+    tensor = graph.tensor(name)
+    if tensor.quant is None:
+        raise ToolError("the node cannot run on integers", where=node.name, why=f"its input {name} is not quantized")
+    data = values.get(name, tensor.data)
+    if data is None or data.shape[1:] != tensor.shape[1:] or not np.issubdtype(data.dtype, np.integer):
+        raise ToolError("the constant holds no integers of its shape", where=name, why="the file left its data out")
+    return IntTensor(data, tensor.quant)
+
+
+def _checked_inputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    for name in inputs:
+        if name not in graph.inputs:
+            raise ToolError("the graph has no such input", where=name, hint=did_you_mean(name, graph.inputs))
+    missing = [name for name in graph.inputs if name not in inputs]
+    if missing:
+        raise ToolError("an input is missing", where=missing[0])
+    return {name: _checked_input(graph.tensor(name), np.asarray(inputs[name])) for name in graph.inputs}
+
+
+def _checked_input(tensor: Tensor, value: Array) -> Array:
+    shape = tensor.shape
+    whole = len(value.shape) == len(shape) and value.shape[1:] == shape[1:]
+    if not whole or (shape and (value.shape[0] < 1 or value.shape[0] % shape[0])):
+        raise ToolError("the input has the wrong shape", where=tensor.name, why=f"{value.shape}, not {shape}")
+    if np.issubdtype(value.dtype, np.floating):
+        return value if tensor.quant is None else quantize(value, tensor.quant)
+    if not np.issubdtype(value.dtype, np.integer):
+        raise ToolError("the input is neither real nor whole", where=tensor.name, why=f"dtype {value.dtype}")
+    if tensor.quant is None:
+        raise ToolError("the input takes real values", where=tensor.name, why=f"it was given {value.dtype}")
+    low, high = tensor.quant.qmin, tensor.quant.qmax
+    if value.size and (value.min() < low or value.max() > high):
+        raise ToolError("the input is out of range", where=tensor.name, why=f"integers must lie in {low}…{high}")
+    return value.astype(integer_type(tensor.quant))
