@@ -42,7 +42,10 @@ def data_root(settings: DataSettings) -> Path:
 
 
 def calibration_batches(data: CocoData, preprocess: Preprocess, images: int) -> Iterator[Array]:
-    """Float32 NHWC batches (0…255) of `images` images, spread evenly over the split; unreadable ones are passed over."""
+    """Float32 NHWC batches (0…255) of `images` images, spread evenly over the split.
+
+    Unreadable images are passed over.
+    """
     chosen = np.unique(np.linspace(0, len(data) - 1, min(images, len(data))).astype(int)) if len(data) else []
     batch: list[Array] = []
     for index in chosen:

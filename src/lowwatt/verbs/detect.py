@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lowwatt.types import Detections, Result
+from lowwatt.types import Detections
 
 PACKAGED = "yolox_fpga_320"
 
@@ -21,7 +21,10 @@ def packaged_model() -> Path:
 def detect_images(
     sources: Sequence[str], model: Path | None, out: Path, backend: str, **options: Any
 ) -> list[dict[str, Any]]:
-    """Run the detector on every image; rows of {source, file, detections, error}. One bad image does not stop the rest."""
+    """Run the detector on every image; rows of {source, file, detections, error}.
+
+    One unreadable image does not stop the rest.
+    """
     from lowwatt.letterbox import read_image
     from lowwatt.loading import load_graph
     from lowwatt.runtime import Engine
@@ -29,7 +32,7 @@ def detect_images(
 
     graph = load_graph(model or packaged_model())
     engine = Engine(graph, choose_backend(backend, graph.is_quantized), **options)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for result in engine.stream(list(sources)):
         target = ""
         if not result.error:
@@ -40,7 +43,7 @@ def detect_images(
                 "source": result.source,
                 "file": target,
                 "detections": listed(result.detections),
-                "error": error_of(result),
+                "error": result.error,
             }
         )
     return rows
@@ -51,11 +54,6 @@ def choose_backend(name: str, quantized: bool) -> str:
     if name != "auto":
         return name
     return "core" if quantized else "onnxruntime"
-
-
-def error_of(result: Result) -> str:
-    """Error text that names the image once."""
-    return result.error
 
 
 def listed(detections: Detections) -> list[dict[str, Any]]:
