@@ -1,6 +1,292 @@
 // The compiled core: integer kernels and post-processing behind one Python module.
+//
+// Every array is C-contiguous; feature maps are (N, H, W, C) int8. The interpreter lock is released in the kernels.
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <cstring>
+#include <optional>
+#include <stdexcept>
+#include <utility>
+
+#include "conv.hpp"
+#include "elementwise.hpp"
+#include "postprocess.hpp"
 
 namespace nb = nanobind;
+using namespace nb::literals;
 
-NB_MODULE(_core, module) { module.doc() = "lowwatt's compiled core"; }
+namespace {
+
+using lowwatt::Epilogue;
+
+template <typename T, int Rank>
+using In = nb::ndarray<const T, nb::ndim<Rank>, nb::c_contig, nb::device::cpu>;
+template <typename T>
+using AnyRank = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
+template <typename T>
+using Out = nb::ndarray<nb::numpy, T>;
+using Table = nb::ndarray<const int8_t, nb::shape<256>, nb::c_contig, nb::device::cpu>;
+using RealTable = nb::ndarray<const float, nb::shape<256>, nb::c_contig, nb::device::cpu>;
+using Pair = std::pair<int64_t, int64_t>;
+using Pads = std::tuple<int64_t, int64_t, int64_t, int64_t>;
+
+template <typename T>
+Out<T> make_array(std::vector<size_t> shape) {
+    size_t count = 1;
+    for (size_t side : shape) count *= side;
+    T* data = new T[count];
+    nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+    return Out<T>(data, shape.size(), shape.data(), owner);
+}
+
+std::vector<size_t> shape_of(const AnyRank<int8_t>& x) {
+    std::vector<size_t> shape;
+    for (size_t i = 0; i < x.ndim(); ++i) shape.push_back(x.shape(i));
+    return shape;
+}
+
+void demand(bool condition, const char* message) {
+    if (!condition) throw std::invalid_argument(message);
+}
+
+Epilogue make_epilogue(int shift, int low, int high, bool leaky) {
+    demand(shift <= Epilogue::max_shift, "the shift is out of range");
+    demand(!leaky || shift >= 1, "leaky relu needs a positive shift");
+    return {shift, low, high, leaky};
+}
+
+lowwatt::ConvShape spatial(lowwatt::ConvShape shape, Pair stride, Pads pad, Pair dilation, Pair insert) {
+    std::tie(shape.stride_h, shape.stride_w) = stride;
+    std::tie(shape.top, shape.bottom, shape.left, shape.right) = pad;
+    std::tie(shape.dilation_h, shape.dilation_w) = dilation;
+    std::tie(shape.insert_h, shape.insert_w) = insert;
+    const bool positive = shape.stride_h > 0 && shape.stride_w > 0 && shape.dilation_h > 0 && shape.dilation_w > 0 &&
+                          shape.insert_h > 0 && shape.insert_w > 0;
+    demand(positive, "strides and dilations must be positive");
+    demand(shape.top >= 0 && shape.bottom >= 0 && shape.left >= 0 && shape.right >= 0, "pads must not be negative");
+    return shape;
+}
+
+lowwatt::Convolution make_convolution(In<int8_t, 4> weights, In<int32_t, 1> bias, const Epilogue& epilogue,
+                                      Pair stride, Pads pad, Pair dilation, Pair insert, int64_t groups,
+                                      const std::string& kernel) {
+    lowwatt::ConvShape shape{int64_t(weights.shape(0)), int64_t(weights.shape(1)), int64_t(weights.shape(2)),
+                             int64_t(weights.shape(3))};
+    shape.groups = groups;
+    demand(weights.size() > 0 && groups > 0 && shape.out_channels % groups == 0, "groups do not divide the channels");
+    demand(int64_t(bias.shape(0)) == shape.out_channels, "one bias for each output channel");
+    return {weights.data(), bias.data(), spatial(shape, stride, pad, dilation, insert), epilogue,
+            lowwatt::choose_kernel(kernel)};
+}
+
+lowwatt::DepthwiseConvolution make_depthwise(In<int8_t, 4> weights, In<int32_t, 1> bias, const Epilogue& epilogue,
+                                             Pair stride, Pads pad, Pair dilation) {
+    const int64_t channels = int64_t(weights.shape(3));
+    lowwatt::ConvShape shape{int64_t(weights.shape(0)) * channels, int64_t(weights.shape(1)),
+                             int64_t(weights.shape(2)), 1};
+    shape.groups = channels;
+    demand(weights.size() > 0 && int64_t(bias.shape(0)) == shape.out_channels, "one bias for each output channel");
+    return {weights.data(), bias.data(), spatial(shape, stride, pad, dilation, {1, 1}), epilogue};
+}
+
+template <typename Kernel>
+Out<int8_t> run_convolution(const Kernel& kernel, In<int8_t, 4> x) {
+    const auto& shape = kernel.shape();
+    const int64_t height = int64_t(x.shape(1)), width = int64_t(x.shape(2));
+    demand(int64_t(x.shape(3)) == shape.in_channels(), "the input has another number of channels");
+    demand(height > 0 && width > 0, "the input is empty");
+    demand(shape.padded_h(height) > (shape.kernel_h - 1) * shape.dilation_h &&
+               shape.padded_w(width) > (shape.kernel_w - 1) * shape.dilation_w,
+           "the kernel is larger than the padded input");
+    auto out = make_array<int8_t>(
+        {x.shape(0), size_t(shape.out_h(height)), size_t(shape.out_w(width)), size_t(shape.out_channels)});
+    nb::gil_scoped_release release;
+    kernel.run(x.data(), int64_t(x.shape(0)), height, width, out.data());
+    return out;
+}
+
+Out<int8_t> lookup(AnyRank<int8_t> x, Table table) {
+    auto out = make_array<int8_t>(shape_of(x));
+    nb::gil_scoped_release release;
+    lowwatt::lookup(x.data(), int64_t(x.size()), table.data(), out.data());
+    return out;
+}
+
+Out<int8_t> add(const std::vector<AnyRank<int8_t>>& inputs, const std::vector<int>& drops, const Epilogue& epilogue) {
+    demand(!inputs.empty() && inputs.size() == drops.size(), "one fix point for each input");
+    std::vector<const int8_t*> data;
+    for (size_t k = 0; k < inputs.size(); ++k) {
+        demand(shape_of(inputs[k]) == shape_of(inputs[0]), "inputs differ in shape");
+        demand(drops[k] >= 0, "the coarsest fix point must be the smallest");
+        data.push_back(inputs[k].data());
+    }
+    auto out = make_array<int8_t>(shape_of(inputs[0]));
+    nb::gil_scoped_release release;
+    lowwatt::add(data, drops, int64_t(inputs[0].size()), epilogue, out.data());
+    return out;
+}
+
+Out<int8_t> multiply(AnyRank<int8_t> x, AnyRank<int8_t> y, const Epilogue& epilogue) {
+    demand(shape_of(x) == shape_of(y), "inputs differ in shape");
+    auto out = make_array<int8_t>(shape_of(x));
+    nb::gil_scoped_release release;
+    lowwatt::multiply(x.data(), y.data(), int64_t(x.size()), epilogue, out.data());
+    return out;
+}
+
+lowwatt::PoolShape pool_shape(const In<int8_t, 4>& x, Pair out, Pair kernel, Pair stride, Pair top_left) {
+    demand(out.first > 0 && out.second > 0 && stride.first > 0 && stride.second > 0, "sides must be positive");
+    demand(kernel.first > 0 && kernel.second > 0 && top_left.first >= 0 && top_left.second >= 0, "a wrong window");
+    return {int64_t(x.shape(1)), int64_t(x.shape(2)), int64_t(x.shape(3)), out.first, out.second, kernel.first,
+            kernel.second, stride.first, stride.second, top_left.first, top_left.second};
+}
+
+Out<int8_t> make_pool_output(const In<int8_t, 4>& x, Pair out) {
+    return make_array<int8_t>({x.shape(0), size_t(out.first), size_t(out.second), x.shape(3)});
+}
+
+Out<int8_t> max_pool(In<int8_t, 4> x, Pair out_size, Pair kernel, Pair stride, Pair top_left) {
+    const auto shape = pool_shape(x, out_size, kernel, stride, top_left);
+    auto out = make_pool_output(x, out_size);
+    nb::gil_scoped_release release;
+    lowwatt::max_pool(x.data(), int64_t(x.shape(0)), shape, out.data());
+    return out;
+}
+
+Out<int8_t> average_pool(In<int8_t, 4> x, Pair out_size, Pair kernel, Pair stride, Pair top_left, int32_t factor,
+                         const Epilogue& epilogue) {
+    const auto shape = pool_shape(x, out_size, kernel, stride, top_left);
+    demand(int64_t(factor) * kernel.first * kernel.second <= int64_t(1) << 23, "the window is too large");
+    auto out = make_pool_output(x, out_size);
+    nb::gil_scoped_release release;
+    lowwatt::average_pool(x.data(), int64_t(x.shape(0)), shape, factor, epilogue, out.data());
+    return out;
+}
+
+Out<int8_t> concat(const std::vector<AnyRank<int8_t>>& inputs, const std::vector<std::optional<Table>>& tables,
+                   size_t axis) {
+    demand(!inputs.empty() && inputs.size() == tables.size(), "one table for each input");
+    auto shape = shape_of(inputs[0]);
+    demand(axis < shape.size(), "no such axis");
+    size_t joined = 0, inner = 1, outer = 1;
+    for (const auto& x : inputs) {
+        auto other = shape_of(x);
+        demand(other.size() == shape.size(), "inputs differ in rank");
+        joined += other[axis];
+        other[axis] = shape[axis];
+        demand(other == shape, "inputs differ in shape");
+    }
+    for (size_t i = 0; i < axis; ++i) outer *= shape[i];
+    for (size_t i = axis + 1; i < shape.size(); ++i) inner *= shape[i];
+    shape[axis] = joined;
+    auto out = make_array<int8_t>(shape);
+    nb::gil_scoped_release release;
+    int8_t* to = out.data();
+    for (size_t k = 0; k < inputs.size(); ++k) {
+        const size_t block = inputs[k].shape(axis) * inner;
+        const int8_t* table = tables[k] ? tables[k]->data() : nullptr;
+        lowwatt::scatter(inputs[k].data(), int64_t(outer), int64_t(block), table, int64_t(joined * inner), to);
+        to += block;
+    }
+    return out;
+}
+
+Out<int8_t> repeat(In<int8_t, 4> x, Pair scale) {
+    demand(scale.first > 0 && scale.second > 0, "scales must be positive");
+    const size_t rows = x.shape(0) * x.shape(1);
+    auto out = make_array<int8_t>(
+        {x.shape(0), x.shape(1) * size_t(scale.first), x.shape(2) * size_t(scale.second), x.shape(3)});
+    nb::gil_scoped_release release;
+    lowwatt::repeat(x.data(), int64_t(rows), int64_t(x.shape(2)), int64_t(x.shape(3)), scale.first, scale.second,
+                    out.data());
+    return out;
+}
+
+template <typename T>
+lowwatt::HeadShape head_shape(int64_t stride, const In<T, 3>& classes, const In<T, 3>& box,
+                              const In<T, 3>& objectness) {
+    for (size_t i = 0; i < 2; ++i)
+        demand(classes.shape(i) == box.shape(i) && box.shape(i) == objectness.shape(i), "outputs differ in size");
+    demand(classes.shape(2) > 0 && box.shape(2) == 4 && objectness.shape(2) == 1, "wrong number of channels");
+    return {int64_t(box.shape(0)), int64_t(box.shape(1)), int64_t(classes.shape(2)), stride};
+}
+
+void add_int8(lowwatt::Candidates& candidates, int64_t stride, In<int8_t, 3> classes, In<int8_t, 3> box,
+              In<int8_t, 3> objectness, RealTable class_probability, RealTable offset, RealTable size,
+              RealTable objectness_probability) {
+    const auto shape = head_shape(stride, classes, box, objectness);
+    const lowwatt::HeadTables tables{class_probability.data(), offset.data(), size.data(),
+                                     objectness_probability.data()};
+    nb::gil_scoped_release release;
+    candidates.add(shape, classes.data(), box.data(), objectness.data(), tables);
+}
+
+void add_float(lowwatt::Candidates& candidates, int64_t stride, In<float, 3> classes, In<float, 3> box,
+               In<float, 3> objectness) {
+    const auto shape = head_shape(stride, classes, box, objectness);
+    nb::gil_scoped_release release;
+    candidates.add(shape, classes.data(), box.data(), objectness.data());
+}
+
+nb::tuple suppress(const lowwatt::Candidates& candidates, float iou, int64_t max_det) {
+    std::vector<lowwatt::Detection> kept;
+    {
+        nb::gil_scoped_release release;
+        kept = candidates.suppress(iou, max_det);
+    }
+    auto xyxy = make_array<float>({kept.size(), 4});
+    auto score = make_array<float>({kept.size()});
+    auto label = make_array<int64_t>({kept.size()});
+    for (size_t i = 0; i < kept.size(); ++i) {
+        std::memcpy(xyxy.data() + 4 * i, kept[i].box, sizeof kept[i].box);
+        score.data()[i] = kept[i].score;
+        label.data()[i] = kept[i].label;
+    }
+    return nb::make_tuple(xyxy, score, label);
+}
+
+std::vector<std::string> kernels() {
+    std::vector<std::string> names;
+    for (const auto& kernel : lowwatt::available_kernels()) names.emplace_back(kernel.name);
+    return names;
+}
+
+}  // namespace
+
+NB_MODULE(_core, module) {
+    module.doc() = "lowwatt's compiled core";
+    nb::class_<Epilogue>(module, "Epilogue")
+        .def("__init__", [](Epilogue* self, int shift, int low, int high,
+                            bool leaky) { new (self) Epilogue(make_epilogue(shift, low, high, leaky)); },
+             "shift"_a, "low"_a = -128, "high"_a = 127, "leaky"_a = false);
+    nb::class_<lowwatt::Convolution>(module, "Convolution")
+        .def("__call__", &run_convolution<lowwatt::Convolution>, "x"_a);
+    nb::class_<lowwatt::DepthwiseConvolution>(module, "DepthwiseConvolution")
+        .def("__call__", &run_convolution<lowwatt::DepthwiseConvolution>, "x"_a);
+    module.def("convolution", &make_convolution, "weights"_a, "bias"_a, "epilogue"_a, "stride"_a = Pair(1, 1),
+               "pad"_a = Pads(0, 0, 0, 0), "dilation"_a = Pair(1, 1), "insert"_a = Pair(1, 1), "groups"_a = 1,
+               "kernel"_a = "auto");
+    module.def("depthwise_convolution", &make_depthwise, "weights"_a, "bias"_a, "epilogue"_a,
+               "stride"_a = Pair(1, 1), "pad"_a = Pads(0, 0, 0, 0), "dilation"_a = Pair(1, 1));
+    module.def("lookup", &lookup, "x"_a, "table"_a);
+    module.def("add", &add, "inputs"_a, "drops"_a, "epilogue"_a);
+    module.def("multiply", &multiply, "x"_a, "y"_a, "epilogue"_a);
+    module.def("max_pool", &max_pool, "x"_a, "out_size"_a, "kernel"_a, "stride"_a, "top_left"_a);
+    module.def("average_pool", &average_pool, "x"_a, "out_size"_a, "kernel"_a, "stride"_a, "top_left"_a, "factor"_a,
+               "epilogue"_a);
+    module.def("concat", &concat, "inputs"_a, "tables"_a, "axis"_a);
+    module.def("repeat", &repeat, "x"_a, "scale"_a);
+    nb::class_<lowwatt::Candidates>(module, "Candidates")
+        .def(nb::init<float>(), "conf"_a)
+        .def("add_int8", &add_int8)
+        .def("add_float", &add_float)
+        .def("suppress", &suppress, "iou"_a, "max_det"_a);
+    module.def("kernels", &kernels, "Convolution kernels that this processor can run; the last is the default.");
+    module.def("isa", [] { return kernels().back(); }, "Name of the default convolution kernel.");
+}

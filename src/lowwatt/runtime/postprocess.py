@@ -1,8 +1,8 @@
 """From raw network outputs to boxes: threshold, decode, non-maximum suppression.
 
 Two engines give the same boxes in the same order: the NumPy twin in this file, which defines the result, and
-the compiled core, which is used where it is built. Numbers: sigmoid and exp are computed in double and rounded
-to float32, everything after that is float32.
+the compiled core, which is used where it is built. Sigmoid and exp are computed in double and rounded to
+float32; everything after that is float32.
 """
 
 from __future__ import annotations
@@ -49,10 +49,11 @@ def postprocess(
 ) -> Detections:
     """Boxes of one image, best score first (ties: lower anchor index first).
 
-    `outputs` are (1, H, W, C) or (H, W, C) by name: raw integers where `quants` holds the tensor's quantization,
-    else float32 logits. An anchor's class is its greatest logit; its score sigmoid(class) * sigmoid(objectness)
-    must reach `conf`. Greedy suppression within a class removes boxes whose IoU with a better one exceeds `iou`;
-    at most `max_det` boxes stay. `box` maps them back to the source image; None leaves them in input pixels.
+    `outputs` are (1, H, W, C) or (H, W, C) by name: raw integers where `quants` holds the tensor's
+    quantization, else float32 logits. An anchor's class is its greatest logit; its score
+    sigmoid(class) * sigmoid(objectness) must reach `conf`. Greedy suppression within a class removes boxes
+    whose IoU with a better one exceeds `iou`; at most `max_det` boxes stay. `box` maps them back to the
+    source image; None leaves them in input pixels.
 
     Rule: YOLOX (arXiv 2107.08430) as in the LPCV 2021 winner's settings: .01, .65, 300.
     Raises ToolError where an output is absent or of another shape than the head says.
@@ -82,7 +83,7 @@ def _core() -> Any:
         from lowwatt import _core
     except ImportError:
         return None
-    return _core if hasattr(_core, "Candidates") else None
+    return _core
 
 
 def _level(
@@ -171,7 +172,7 @@ def _candidates(level: _Level, conf: np.float32) -> _Found:
 
 
 def _likely(level: _Level, conf: np.float32) -> NDArray[np.bool_]:
-    """Anchors whose objectness alone reaches `conf` (a class is at most 1): an integer compare on raw values."""
+    """Anchors whose objectness reaches `conf` (a class is at most 1): an integer compare on raw values."""
     flat = level.objectness.reshape(-1)
     if level.quants is None:
         return _sigmoid(flat) >= conf
