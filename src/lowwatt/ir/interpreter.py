@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -35,25 +35,33 @@ def run(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
 
 def execute(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Every input and node output by tensor name, as `run` gives them."""
+    return in_batches(graph, inputs, lambda values: _execute(graph, values))
+
+
+def in_batches(
+    graph: Graph, inputs: Mapping[str, Array], execute_one: Callable[[dict[str, Array]], dict[str, Array]]
+) -> dict[str, Array]:
+    """Check the inputs, quantize real ones, and call `execute_one` for each batch of the size in the graph."""
     values = _checked_inputs(graph, inputs)
     batch = {len(v) // (graph.tensor(k).shape[0] or 1) for k, v in values.items() if v.ndim}
     if len(batch) > 1:
         raise ToolError("the inputs hold different numbers of images", where=graph.name)
     count = batch.pop() if batch else 1
     if count == 1:
-        return _execute(graph, values)
-    parts = [_execute(graph, {k: np.split(v, count)[i] for k, v in values.items()}) for i in range(count)]
+        return execute_one(values)
+    parts = [execute_one({k: np.split(v, count)[i] for k, v in values.items()}) for i in range(count)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _execute(graph: Graph, values: dict[str, Array]) -> dict[str, Array]:
     values = dict(values)
     for node in graph.nodes:
-        values[node.name] = _evaluate(graph, node, values)
+        values[node.name] = evaluate(graph, node, values)
     return values
 
 
-def _evaluate(graph: Graph, node: Node, values: Mapping[str, Array]) -> Array:
+def evaluate(graph: Graph, node: Node, values: Mapping[str, Array]) -> Array:
+    """Output of one node by its integer rule; `values` hold the inputs that are not constants."""
     rule = spec(node.op).integer
     out = graph.tensor(node.name).quant
     if rule is None or out is None:
