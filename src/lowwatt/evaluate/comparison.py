@@ -72,8 +72,8 @@ def _figures(before: Report, after: Report) -> list[Change]:
     old, new = ({(figure.name, figure.unit): figure for figure in report.figures} for report in (before, after))
     changes = []
     for key, figure in {**new, **{key: old[key] for key in old if key not in new}}.items():
-        values = (side[key].value if key in side else None for side in (old, new))
-        changes.append(Change(figure.name, figure.unit, *values, better=figure.better))
+        was, now = (side[key].value if key in side else None for side in (old, new))
+        changes.append(Change(figure.name, figure.unit, was, now, figure.better))
     return changes
 
 

@@ -97,14 +97,14 @@ def _layer_title(layer: LayerRow) -> str:
 
 def _tops(layers: Sequence[LayerRow]) -> dict[str, float]:
     """Largest value of each column that has bars, never zero."""
-    columns = {
+    columns: dict[str, list[float]] = {
         "ms": [layer.ms for layer in layers],
         "macs": [layer.macs for layer in layers],
         "load": [layer.load_bytes for layer in layers],
         "save": [layer.save_bytes for layer in layers],
         "snr": [layer.snr_db or 0 for layer in layers],
     }
-    return {name: max([*values, 0]) or 1 for name, values in columns.items()}
+    return {name: max(values, default=0) or 1 for name, values in columns.items()}
 
 
 def _training_view(rows: Sequence[EpochRow]) -> dict[str, Any]:

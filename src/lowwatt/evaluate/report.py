@@ -120,7 +120,8 @@ class Picture:
 class Report:
     """Everything one run of the road found.
 
-    `stages` are in road order: the first is the reference, the last is what runs. `when` is given by the caller, so that the same run gives the same bytes. `status` colours the headline.
+    `stages` are in road order: the first is the reference, the last is what runs. `when` is given by the
+    caller, so that the same run gives the same bytes. `status` colours the headline.
 
     >>> report = Report(title="demo", stages=[StageAccuracy("FP32", 0.5, 0.8, 150, "measured on val")])
     >>> Report.from_json(report.to_json()) == report

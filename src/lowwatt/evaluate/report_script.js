@@ -34,6 +34,12 @@ if (filter) {
   filter.addEventListener("input", () => filterRows(filter));
   filterRows(filter);
 }
+for (const figure of document.querySelectorAll("figure")) {
+  figure.querySelector("button").addEventListener("click", () => figure.classList.toggle("zoomed"));
+}
+window.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") document.querySelector(".zoomed")?.classList.remove("zoomed");
+});
 window.addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll("details")) details.open = true;
 });
