@@ -1,1 +1,1 @@
-"""To come."""
+"""Networks and their checkpoints."""

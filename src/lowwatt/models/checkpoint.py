@@ -1,0 +1,138 @@
+"""A trained model on disk: weights as safetensors, everything else as json in the same file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from lowwatt.errors import ToolError
+from lowwatt.files import write_bytes
+from lowwatt.models.yolox import build_model
+from lowwatt.recipe import Recipe
+from lowwatt.types import DetectionHead, Preprocess
+
+FORMAT = 1
+_KEY = "lowwatt"
+
+
+@dataclass
+class Model:
+    """A network with what is needed to use it: recipe, class names, the data set's category ids, head, pre-processing.
+
+    `info` holds facts of the run that made it (epochs, AP, seconds …), json-able.
+    """
+
+    module: nn.Module
+    recipe: Recipe
+    labels: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    head: DetectionHead
+    preprocess: Preprocess
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+def save(model: Model, path: str | Path, half: bool = True) -> None:
+    """Write a model as .safetensors, weights in float16 where `half`. The same model gives the same bytes."""
+    import safetensors.torch
+
+    about = {
+        "format": FORMAT,
+        "recipe": model.recipe.model_dump(mode="json"),
+        "labels": list(model.labels),
+        "category_ids": list(model.category_ids),
+        "head": dataclasses.asdict(model.head),
+        "preprocess": dataclasses.asdict(model.preprocess),
+        "info": model.info,
+    }
+    kind = torch.float16 if half else torch.float32
+    tensors = {
+        name: (value.to(kind) if value.is_floating_point() else value).detach().cpu().contiguous()
+        for name, value in model.module.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    metadata = {_KEY: json.dumps(about, sort_keys=True)}
+    write_bytes(path, safetensors.torch.save(tensors, metadata))
+
+
+def load(path: str | Path) -> Model:
+    """Read a model written by `save`, in evaluation mode on the CPU, weights float32.
+
+    Raises ToolError for a missing, damaged or foreign file.
+    """
+    source = Path(path)
+    about, tensors = _read(source)
+    try:
+        recipe = Recipe.model_validate(about["recipe"])
+        labels, category_ids = tuple(about["labels"]), tuple(about["category_ids"])
+        head, preprocess = _head(about["head"]), _preprocess(about["preprocess"])
+        module = build_model(recipe.model, len(labels))
+        info = dict(about["info"])
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        raise _damaged(source, str(error).splitlines()[0]) from None
+    _fill(module, tensors, source)
+    return Model(module.eval(), recipe, labels, category_ids, head, preprocess, info)
+
+
+def load_weights(module: nn.Module, path: str | Path) -> list[str]:
+    """Start a module from another model's weights where names and shapes agree; returns the names left as they were.
+
+    For fine-tuning on other classes (`model.init` of a recipe): the class outputs stay fresh.
+    """
+    _, tensors = _read(Path(path))
+    own = module.state_dict()
+    fitting = {name: t.float() for name, t in tensors.items() if name in own and own[name].shape == t.shape}
+    if not fitting:
+        raise ToolError("no weight fits this network", where=str(path), hint="check model.width and model.depth")
+    module.load_state_dict(fitting, strict=False)
+    return sorted(name for name in own if name not in fitting and not name.endswith("num_batches_tracked"))
+
+
+def _read(source: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not source.is_file():
+        raise ToolError("no such model", where=str(source), hint="`lowwatt train` writes model.safetensors")
+    try:
+        with safe_open(source, framework="pt") as archive:
+            metadata = archive.metadata() or {}
+            tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+        about = json.loads(metadata.get(_KEY, "null"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(source, str(error)) from None
+    if not isinstance(about, dict):
+        raise ToolError("not a model of lowwatt", where=str(source), why="a safetensors file without our metadata")
+    if about.get("format") != FORMAT:
+        why = f"format {about.get('format')}, this version reads {FORMAT}"
+        raise ToolError("cannot read the model", where=str(source), why=why)
+    return about, tensors
+
+
+def _fill(module: nn.Module, tensors: dict[str, torch.Tensor], source: Path) -> None:
+    wanted = {name for name in module.state_dict() if not name.endswith("num_batches_tracked")}
+    if wanted != set(tensors):
+        name = sorted(wanted ^ set(tensors))[0]
+        raise _damaged(source, f"weights and recipe disagree, first at {name}")
+    try:
+        module.load_state_dict({name: t.float() for name, t in tensors.items()}, strict=False)
+    except RuntimeError as error:
+        raise _damaged(source, str(error).splitlines()[-1].strip()) from None
+
+
+def _head(stored: dict[str, Any]) -> DetectionHead:
+    outputs = tuple((o[0], o[1], o[2]) for o in stored["outputs"])
+    return DetectionHead(tuple(stored["strides"]), outputs, int(stored["num_classes"]))
+
+
+def _preprocess(stored: dict[str, Any]) -> Preprocess:
+    return Preprocess(**{**stored, "size": tuple(stored["size"])})
+
+
+def _damaged(source: Path, why: str) -> ToolError:
+    return ToolError("cannot read the model", where=str(source), why=why, hint="the file is damaged; train it again")
