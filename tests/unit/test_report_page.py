@@ -1,0 +1,174 @@
+"""The HTML page and its charts, read as text; tests/e2e looks at it in a browser."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import pytest
+
+from lowwatt.evaluate.figures import Column, columns, line, nice_ticks
+from lowwatt.evaluate.page import colours_of, render
+from lowwatt.evaluate.report import (
+    EpochRow,
+    Figure,
+    LayerRow,
+    OffAccelerator,
+    Picture,
+    Report,
+    StageAccuracy,
+    write_html,
+)
+from report_data import png, realistic_report
+
+HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}&amp;"
+VOID = {"meta", "link", "img", "input", "br", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags and attributes of a page; complains when tags do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.tags)
+
+
+def hostile_report() -> Report:
+    """Every text of a report is somebody's attempt to get out of its place."""
+    text = HOSTILE
+    return Report(
+        title=text,
+        when=text,
+        headline=text,
+        versions={text: text},
+        recipe=text,
+        stages=[StageAccuracy(text, 0.1, 0.2, 1, text), StageAccuracy(text + "2", 0.1, 0.2, 1, text)],
+        figures=[Figure(text, 1.0, text, "measured", text)],
+        layers=[LayerRow(text, text, text, 1, {text: 1}, 1, 1, 1.0, 0.5, text, 3.0, text)],
+        verdicts=[OffAccelerator(text, text, text, text)],
+        training=[EpochRow(1, 2.0, 0.1), EpochRow(2, 1.0, 0.2)],
+        images=[Picture(text, png(1, 2, 3, side=2))],
+        notes=[text],
+    )
+
+
+def test_page_is_the_same_for_the_same_report_and_written_whole(tmp_path):
+    write_html(realistic_report(), tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == render(realistic_report())
+
+
+def test_page_asks_the_network_for_nothing():
+    page = Page(render(realistic_report(), realistic_report(seed=1)))
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "action", "data", "srcset"):
+            address = attributes.get(name) or "#"
+            assert address.startswith(("#", "data:")), (tag, address)
+    assert "://" not in render(realistic_report())
+    assert not re.search(r"@import|url\(", render(realistic_report()))
+
+
+def test_policy_allows_only_the_script_of_the_page():
+    text = render(realistic_report())
+    script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)[1]
+    policy = next(a["content"] for tag, a in Page(text).tags if a.get("http-equiv") == "Content-Security-Policy")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+
+
+def test_hostile_text_stays_text():
+    page = Page(render(hostile_report(), dataclasses.replace(hostile_report(), figures=[])))
+    assert page.count("script") == 1
+    assert page.count("img") == 1
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    assert any(HOSTILE in text for text in page.text)
+    assert "49" not in page.text
+
+
+def test_every_layer_epoch_and_picture_is_there():
+    report = realistic_report(90)
+    page = Page(render(report))
+    assert [a["id"] for tag, a in page.tags if tag == "tr" and "id" in a] == [f"layer-{n}" for n in range(90)]
+    assert page.count("img") == len(report.images)
+    assert {"accuracy", "layers", "verdicts", "training", "images", "notes", "recipe"} <= {
+        a.get("id") for tag, a in page.tags if tag == "section"
+    }
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        Report(title="nothing"),
+        Report(title="one epoch", training=[EpochRow(1, 2.0, 0.1)]),
+        Report(title="no AP", stages=[StageAccuracy("FP32", None, None, 0, "no boxes")]),
+        Report(title="zeros", layers=[LayerRow("a", "concat", "dpu", 0, {}, 0, 0, 0.0, 0.0, "load")]),
+        Report(title="noise", layers=[LayerRow("a", "add", "dpu", 0, {}, 0, 0, 1.0, 0.0, "misc", -3.0)]),
+        Report(title="figures", figures=[Figure("energy", None, "J", "modelled")]),
+        Report(title="dead", training=[EpochRow(1, None), EpochRow(2, None)]),
+    ],
+    ids=lambda report: report.title,
+)
+def test_sparse_reports_render(report):
+    assert report.title in render(report)
+    Page(render(report, report))
+
+
+def test_comparison_has_its_section():
+    page = render(realistic_report(), dataclasses.replace(realistic_report(seed=3), title="yesterday"))
+    assert "Compared with yesterday" in page
+    assert "Layers whose time changed most" in page
+    assert re.search(r"\(12 of \d\d\)", page)
+
+
+def test_colours_stay_with_their_engine():
+    assert colours_of(["host", "misc", "conv"]) == {"conv": 0, "misc": 3, "host": 5}
+    assert colours_of(["load"]) == {"load": 1}
+    assert set(colours_of(f"engine {n}" for n in range(9)).values()) <= set(range(6))
+
+
+@pytest.mark.parametrize("top", [1e-12, 3e-5, 0.83, 1, 1.01, 5, 7, 9.99, 42, 1000, 123456.7, 1e12])
+def test_ticks_are_round_few_and_cover(top):
+    ticks = nice_ticks(top)
+    assert ticks[0] == 0
+    assert ticks[-2] < top <= ticks[-1] * (1 + 1e-9)
+    assert 3 <= len(ticks) <= 7
+    assert all(re.fullmatch(r"[\d.]{1,7}(e[+-]\d+)?", f"{tick:g}") for tick in ticks)
+
+
+def test_columns_are_as_high_as_their_values():
+    chart = columns([Column(v, 0, f"v{v}", "#") for v in (0, 5, 10, -4)], "ms", "time", ("a", "b"))
+    bars = [r for r in ElementTree.fromstring(chart).iter("rect") if r.get("class", "").startswith("bar")]
+    assert [float(bar.get("height")) for bar in bars] == [0, 100, 200, 0]
+    assert all(float(bar.get("y")) + float(bar.get("height")) == 200 for bar in bars)
+
+
+def test_line_goes_from_edge_to_edge():
+    chart = line([(5, 1.0), (10, 0.5), (15, 0.0)], ["a", "b", "c"], 1, "loss")
+    path = next(ElementTree.fromstring(chart).iter("polyline")).get("points")
+    assert path == "0.0,0.0 500.0,100.0 1000.0,200.0"
