@@ -16,12 +16,9 @@ def _graph() -> Graph:
     graph.add_input("image:0", (1, 4, 4, 1), QuantParams.power_of_two(0))
     graph.add_constant("w", np.zeros((2, 3, 3, 1), np.int8), QuantParams.power_of_two(6, 4))
     graph.tensors["conv = 1"] = Tensor("conv = 1", (1, 4, 4, 2), "uint8", QuantParams(0.3, 7, signed=False))
-    attrs = {
-        "stride": (1, 1),
-        "activation": 'a "b", (c)',
-        "params": {"raw": b"\x00\xff", "n": (1, (2.5, True))},
-    }
-    graph.nodes.append(Node("conv = 1", "conv2d", ["image:0", "w"], attrs, "net.0 # \u2028 x"))
+    params = {"raw": b"\x00\xff", "n": (1, (2.5, True))}
+    attrs = {"type": 'a "b", (c)', "shape": (1, 4, 4, 2), "params": params}
+    graph.nodes.append(Node("conv = 1", "custom", ["image:0", "w"], attrs, "net.0 # \u2028 x"))
     graph.tensors["s"] = Tensor("s", (), "float32")
     graph.nodes.append(Node("s", "reduce_max", ["conv = 1"], {"axes": (), "keepdims": False}, "s"))
     graph.outputs = ["s", "conv = 1"]
@@ -48,7 +45,7 @@ def test_text_reads_well() -> None:
     assert lines[1] == 'input "image:0": 1x4x4x1 int8 fix 0'
     assert lines[2] == "const w: 2x3x3x1 int8 fix 6 bits 4"
     assert lines[3].endswith("): 1x4x4x2 uint8 scale 0.3 zero 7  # net.0 # \\u2028 x")
-    assert 'conv2d("image:0", w, stride=[1, 1], ' in lines[3]
+    assert 'custom("image:0", w, type="a \\"b\\", (c)", shape=[1, 4, 4, 2], ' in lines[3]
 
 
 @pytest.mark.parametrize(
@@ -79,3 +76,13 @@ def test_values_without_a_text_are_refused() -> None:
     graph = Graph("x", meta={"labels": object()})
     with pytest.raises(ToolError, match="object"):
         to_text(graph)
+
+
+def test_attributes_at_their_default_are_left_out() -> None:
+    graph = Graph("x")
+    graph.add_input("a", (1, 4, 4, 1))
+    graph.add_constant("w", np.zeros((2, 3, 3, 1), np.float32))
+    graph.add("conv2d", ["a", "w"], "c", pad=(1, 1, 1, 1), activation="relu")
+    text = to_text(graph)
+    assert 'c = conv2d(a, w, pad=[1, 1, 1, 1], activation="relu"): 1x4x4x2 float32' in text
+    assert from_text(text).nodes == graph.nodes

@@ -3,13 +3,13 @@
     lowwatt-graph 1 tiny
     input image: 1x4x4x1 int8 fix 0
     const stem.weight: 2x3x3x1 int8 fix 6
-    stem = conv2d(image, stem.weight, stride=[1, 1], pad=[1, 1, 1, 1]): 1x4x4x2 int8 fix 3  # backbone.stem
+    stem = conv2d(image, stem.weight, pad=[1, 1, 1, 1]): 1x4x4x2 int8 fix 3  # backbone.stem
     output stem
     meta labels = ["cat"]
 
-A name that is not a plain word stands in double quotes, as JSON writes it; values of attributes are JSON,
-where a list stands for a tuple. A quantized tensor says `fix N` (scale 2**-N) or `scale S zero Z`,
-and `bits N` or `unsigned` where these differ from its type.
+A name that is not a plain word stands in double quotes, as JSON writes it. Values of attributes are JSON, where
+a list stands for a tuple; an attribute at its operator's default is left out. A quantized tensor says `fix N`
+(scale 2**-N) or `scale S zero Z`, and `bits N` or `unsigned` where these differ from its type.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph, Node, Tensor
+from lowwatt.ir.ops import spec
 from lowwatt.types import QuantParams, Shape
 
 FORMAT = 1
@@ -108,7 +109,9 @@ def _split_dtype(dtype: str) -> tuple[str, str]:
 
 def _node_line(node: Node, tensor: Tensor) -> str:
     arguments = [_name(name) for name in node.inputs]
-    arguments += [f"{key}={_json(value)}" for key, value in node.attrs.items()]
+    defaults = spec(node.op).attrs
+    given = {k: v for k, v in node.attrs.items() if k not in defaults or _tuples(v) != defaults[k]}
+    arguments += [f"{key}={_json(value)}" for key, value in given.items()]
     origin = "" if node.origin == node.name else f"  # {json.dumps(node.origin)[1:-1]}"
     return f"{_name(node.name)} = {node.op}({', '.join(arguments)}): {_type(tensor)}{origin}"
 
@@ -228,6 +231,7 @@ def _read_node(graph: Graph, line: _Scanner, name: str) -> None:
         if not line.accept(","):
             line.expect(")")
             break
+    node.attrs = spec(node.op).complete(node.attrs, where=name)
     line.expect(":")
     _declared(graph, _read_type(name, line))
     if line.accept("# "):
