@@ -1,0 +1,70 @@
+"""What every backend is: something that takes arrays by input name and gives arrays by output name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from lowwatt.errors import ToolError
+from lowwatt.ir.graph import Graph
+from lowwatt.types import Array, QuantParams
+
+
+class Backend(Protocol):
+    """An opened network. All backends answer alike, so that one can stand in for another.
+
+    `inputs` and `outputs` are names, in the network's order. `quants` gives the quantization of each of them (None
+    for float values). `run` takes real values (float, quantized here by the interpreter's rule) or raw integers, maps
+    in NHWC; it gives raw integers where the output is quantized, else float32. More images than the network was made
+    for (first dimension) run one after the other.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    quants: dict[str, QuantParams | None]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs by name. ToolError for a missing or unknown input, or one of a wrong shape or type."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStatus:
+    """Whether a backend can be used here; where not, why, and how to get it."""
+
+    name: str
+    usable: bool
+    why: str
+    how_to_install: str = ""
+
+
+def graph_of(source: Any, backend: str) -> Graph:
+    """The Graph itself, or that of a Program; ToolError for anything else."""
+    graph = source if isinstance(source, Graph) else getattr(source, "graph", None)
+    if not isinstance(graph, Graph):
+        raise ToolError(
+            f"the {backend} backend cannot run this",
+            why=f"it was given {type(source).__name__}; it takes a graph or a program",
+            hint="load the file with lowwatt.load first",
+        )
+    return graph
+
+
+def quantized_graph_of(source: Any, backend: str) -> Graph:
+    """As `graph_of`; ToolError where the graph is a float one."""
+    graph = graph_of(source, backend)
+    if not any(graph.tensor(node.name).quant for node in graph.nodes):
+        raise ToolError(
+            f"the {backend} backend runs integers",
+            where=graph.name,
+            why="no tensor of the graph is quantized",
+            hint="quantize the graph first, or use the onnxruntime backend",
+        )
+    return graph
+
+
+def quants_of(graph: Graph) -> dict[str, QuantParams | None]:
+    """Quantization of the graph's inputs and outputs, by name."""
+    return {name: graph.tensor(name).quant for name in (*graph.inputs, *graph.outputs)}
