@@ -66,14 +66,8 @@ def postprocess(
     levels = [_level(outputs, quants, head, index) for index in range(len(head.strides))]
     core = _core() if engine != "numpy" else None
     if engine == "core" and core is None:
-        raise ToolError(
-            "the compiled core is not built", hint="install lowwatt with pip, or use engine='numpy'"
-        )
-    found = (
-        _detect(levels, conf, iou, max_det)
-        if core is None
-        else _detect_core(core, levels, conf, iou, max_det)
-    )
+        raise ToolError("the compiled core is not built", hint="install lowwatt with pip, or use engine='numpy'")
+    found = _detect(levels, conf, iou, max_det) if core is None else _detect_core(core, levels, conf, iou, max_det)
     xyxy, score, label = found
     return Detections(xyxy if box is None else box.to_source(xyxy), score, label, tuple(names))
 
@@ -98,10 +92,7 @@ def _level(
     a, b, c = found
     if a and b and c and all(_is_int8(v, q) for v, q in zip(values, (a, b, c), strict=True)):
         return _Level(head.strides[index], values[0], values[1], values[2], (a, b, c))
-    logits = [
-        np.asarray(v, np.float32) if q is None else q.dequantize(v)
-        for v, q in zip(values, found, strict=True)
-    ]
+    logits = [np.asarray(v, np.float32) if q is None else q.dequantize(v) for v, q in zip(values, found, strict=True)]
     return _Level(head.strides[index], logits[0], logits[1], logits[2], None)
 
 
@@ -197,9 +188,7 @@ def _decode(level: _Level, anchors: NDArray[np.int64]) -> NDArray[np.float32]:
     return np.concatenate([centre - half, centre + half], axis=1)
 
 
-def _suppress(
-    xyxy: NDArray[np.float32], label: NDArray[np.int64], iou: np.float32, max_det: int
-) -> NDArray[np.int64]:
+def _suppress(xyxy: NDArray[np.float32], label: NDArray[np.int64], iou: np.float32, max_det: int) -> NDArray[np.int64]:
     """Indices kept by greedy suppression within each class, of boxes already sorted by score."""
     area = (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1])
     alive = np.ones(len(xyxy), np.bool_)
