@@ -1,0 +1,7 @@
+"""The vendor's .xmodel files: read (exported and compiled ones) and write (the kind that its compiler takes)."""
+
+from __future__ import annotations
+
+from lowwatt.ir.xmodel_reader import read
+
+__all__ = ["read"]
