@@ -19,9 +19,10 @@ ORDER = [
     "compiler",
     "sim",
     "backends",
+    "loading",
     "runtime",
 ]
-ORDER += ["evaluate", "loading", "verbs", "cli"]
+ORDER += ["evaluate", "verbs", "cli"]
 TORCH_FREE = ["ir", "targets", "compiler", "sim", "backends", "runtime", "evaluate"]
 MAY_USE_TRAINING = {"verbs", "cli", "loading", "models", "data", "training", "quant", "capture"}
 PAIRS = {("quant", "compiler")}
