@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph
 from lowwatt.recipe import Recipe, load_recipe
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from lowwatt.compiler.rules import Verdict
 
 DEFAULT_TARGET = Recipe().target
+COCO_CLASSES = 80
 
 
 def compile_file(file: Path, target: str | None) -> Program:
@@ -38,13 +40,29 @@ def open_network(file: Path) -> tuple[Graph, str]:
 
     if file.suffix in (".yaml", ".yml"):
         recipe = load_recipe(file)
-        return untrained_graph(recipe), recipe.target
+        return untrained_graph(recipe, _classes(recipe)), recipe.target
     return load_graph(file), DEFAULT_TARGET
 
 
-def untrained_graph(recipe: Recipe) -> Graph:
-    """The recipe's network with random weights and as many classes as its data set has (80 where that is not here)."""
+def untrained_graph(recipe: Recipe, num_classes: int) -> Graph:
+    """The recipe's network with random weights."""
     from lowwatt.loading import graph_of
-    from lowwatt.models import untrained
+    from lowwatt.models.checkpoint import Model
+    from lowwatt.models.yolox import build_model, head_of, preprocess_of
 
-    return graph_of(untrained(recipe))
+    labels = tuple(f"class {k}" for k in range(num_classes))
+    module = build_model(recipe.model, num_classes)
+    head, preprocess = head_of(recipe.model, num_classes), preprocess_of(recipe.model)
+    return graph_of(Model(module, recipe, labels, tuple(range(1, num_classes + 1)), head, preprocess))
+
+
+def _classes(recipe: Recipe) -> int:
+    """Classes of the recipe's data set, COCO's 80 where it is not here."""
+    from lowwatt.verbs.data import open_split
+
+    if recipe.data.classes:
+        return len(recipe.data.classes)
+    try:
+        return len(open_split(recipe.data, "train").labels)
+    except ToolError:
+        return COCO_CLASSES

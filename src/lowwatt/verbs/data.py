@@ -21,24 +21,9 @@ BATCH = 8
 
 def open_split(settings: DataSettings, split: str) -> CocoData:
     """Train or val split of the recipe's data set; the sample set is made on first use."""
-    from lowwatt.data.coco import read_coco
+    from lowwatt.data import open_data
 
-    root = data_root(settings)
-    name = settings.train if split == "train" else settings.val
-    return read_coco(root / name, root / settings.images, settings.classes)
-
-
-def data_root(settings: DataSettings) -> Path:
-    """Folder of the data set."""
-    from lowwatt.data.sample import make_sample, sample_folder
-
-    if settings.root != "sample":
-        root = Path(settings.root).expanduser()
-        if not root.is_dir():
-            raise ToolError("no such folder", where=str(root), hint="set data.root, or leave it out for the sample set")
-        return root
-    shape = (settings.sample_train, settings.sample_val, settings.sample_size)
-    return make_sample(sample_folder(*shape), *shape)
+    return open_data(settings, (split,))[0]
 
 
 def calibration_batches(data: CocoData, preprocess: Preprocess, images: int) -> Iterator[Array]:

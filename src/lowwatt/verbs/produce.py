@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
+import json
 import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lowwatt.compiler.rules import check
 from lowwatt.errors import ToolError
 from lowwatt.evaluate.report import EpochRow, Report, write_html
 from lowwatt.files import write_text
 from lowwatt.recipe import Recipe
+from lowwatt.targets import load_target
+from lowwatt.verbs.compile import untrained_graph
 from lowwatt.verbs.data import calibration_batches, open_split
 from lowwatt.verbs.export import export_graph
 from lowwatt.verbs.quantize import STAGES, ProgressFactory, measure_stage, quantize_on
@@ -79,18 +83,13 @@ class Road:
 
     def _refuse_unrunnable(self) -> None:
         """Before the first step: a network that the target cannot run is not worth training."""
-        from lowwatt.compiler.rules import check
-        from lowwatt.loading import graph_of
-        from lowwatt.models import untrained
-        from lowwatt.targets import load_target
-
         target = load_target(self.recipe.target)
-        graph = graph_of(untrained(self.recipe, len(self.training_data.labels)))
-        host = [v for v in check(graph, target) if v.where != "dpu"]
+        graph = untrained_graph(self.recipe, len(self.training_data.labels))
+        host = [verdict for verdict in check(graph, target) if verdict.where != "dpu"]
         if host:
             raise ToolError(
                 f"{len(host)} operators of this network do not run on {target.name}",
-                where=host[0].node,
+                where=f"{host[0].node} ({host[0].op})",
                 why="; ".join(host[0].reasons),
                 hint=f"{host[0].remedy}; `lowwatt check` lists them all",
             )
@@ -144,11 +143,12 @@ class Road:
 
     def measure(self, report: QuantReport) -> None:
         """AP of the three stages on the validation split; detections of the integers go to detections.json."""
-        from lowwatt.evaluate.coco import write_results
+        from lowwatt.evaluate.coco import to_coco
 
         for stage in STAGES:
             self.accuracy[stage], self.detections = measure_stage(report, stage, self.validation_data, self.progress)
-        write_results(self.out / "detections.json", self.validation_data, self.detections)
+        rows = to_coco(self.detections, self.validation_data.category_ids)
+        write_text(self.out / "detections.json", json.dumps(rows))
         self._notes["run"] = "  ".join(f"{stage} {ap.ap:.3f}" for stage, ap in self.accuracy.items())
 
     @property
