@@ -1,7 +1,8 @@
-"""The vendor's .xmodel files: read (exported and compiled ones) and write (the kind that its compiler takes)."""
+"""The vendor's .xmodel files: `read` (exported and compiled ones) and `write` (the kind that its compiler takes)."""
 
 from __future__ import annotations
 
 from lowwatt.ir.xmodel_reader import read
+from lowwatt.ir.xmodel_writer import write
 
-__all__ = ["read"]
+__all__ = ["read", "write"]

@@ -72,16 +72,23 @@ def _pointwise(name: str) -> TorchRule:
 def finish(node: Node, t: Reals, out: QuantParams) -> Integers:
     """Integer form of the `activation` attribute: on the unrounded `t` (in output steps), then R().
 
-    hard_sigmoid and hard_swish first round `t` to 8 bits at `hsigmoid_in` (facts/xmodel.md 3.7); where that is
-    None, at the output's fix point, but no finer than 5, so that the whole slope from -3 to 3 fits into 8 bits.
+    hard_sigmoid and hard_swish first round `t` to 8 bits (facts/xmodel.md 3.7).
     """
     name = node.attrs["activation"]
     if name not in ("hard_sigmoid", "hard_swish"):
         return requantize(_bend(node, name, t, out.fix_point), out)
-    fi = node.attrs["hsigmoid_in"]
-    fi = min(out.fix_point, 5) if fi is None else fi
+    fi = hard_input_fix_point(node, out)
     eight = requantize(np.ldexp(t, fi - out.fix_point), QuantParams.power_of_two(fi))
     return (hard_sigmoid if name == "hard_sigmoid" else hard_swish)(eight, fi, out)
+
+
+def hard_input_fix_point(node: Node, out: QuantParams) -> int:
+    """Fix point of the 8-bit value that a fused hard_sigmoid or hard_swish sees: `hsigmoid_in`.
+
+    Where that is None: the output's, but no finer than 5, so that the whole slope from -3 to 3 fits into 8 bits.
+    """
+    given = node.attrs["hsigmoid_in"]
+    return min(out.fix_point, 5) if given is None else int(given)
 
 
 def _bend(node: Node, name: str, t: Reals, fo: int) -> Reals:
