@@ -52,15 +52,16 @@ class LayoutBuilder:
     def __init__(self, name: str) -> None:
         self.graph = Graph(name)
         self._relaid: dict[tuple[str, str], str] = {}
-        self._constants: dict[tuple[str, Shape, bool], str] = {}
+        self._layouts: dict[str, str] = {}
 
     # -- values -------------------------------------------------------------------------------------------
 
-    def input(self, name: str, shape: Shape) -> Value:
-        """Graph input; of rank 4 it becomes NHWC."""
-        stored = _permute(shape, TO_NHWC) if len(shape) == 4 else shape
-        self.graph.add_input(name, stored)
-        return Value(name, shape, len(shape) == 4)
+    def input(self, name: str, shape: Shape, nchw: bool = True) -> Value:
+        """Graph input; of rank 4 it becomes NHWC, unless the source has it so already (`nchw` False)."""
+        last = nchw and len(shape) == 4
+        self.graph.add_input(name, _permute(shape, TO_NHWC) if last else shape)
+        self._layouts.update({name: "NCHW"} if last else {})
+        return Value(name, shape, last)
 
     def constant(self, name: str, data: Array) -> Value:
         """A constant, in the source's order."""
@@ -97,11 +98,10 @@ class LayoutBuilder:
 
         `meta["source_layout"]` holds "NCHW" for each input and output that the source sees as NCHW.
         """
-        layouts = {name: "NCHW" for name in self.graph.inputs if len(self.graph.tensor(name).shape) == 4}
         for wanted, value in outputs:
             self._name_output(wanted, value)
-            layouts.update({wanted: "NCHW"} if value.channels_last else {})
-        self.graph.meta["source_layout"] = layouts
+            self._layouts.update({wanted: "NCHW"} if value.channels_last else {})
+        self.graph.meta["source_layout"] = self._layouts
         self.graph.prune()
         return self.graph.verify()
 
@@ -273,12 +273,18 @@ class LayoutBuilder:
 
     def slice(self, x: Value, begin: Shape, end: Shape, strides: Shape, *, name: str, origin: str = "") -> Value:
         """Slice with one number per source dimension; ends are clipped to the shape."""
-        ends = tuple(min(e, size) for e, size in zip(end, x.shape, strict=True))
-        lists = [self._per_axis(x, numbers) for numbers in (begin, ends, strides)]
-        begin, end, strides = lists
-        return self._add(
-            "slice", [self.stored(x)], name, origin, x.channels_last, begin=begin, end=end, strides=strides
-        )
+        end = tuple(min(e, size) for e, size in zip(end, x.shape, strict=True))
+        if (begin[0], end[0], strides[0]) != (0, x.shape[0], 1):
+            return self._slice_first(x, begin, end, strides, name, origin)
+        attrs = {"begin": begin, "end": end, "strides": strides}
+        attrs = {key: self._per_axis(x, numbers) for key, numbers in attrs.items()}
+        return self._add("slice", [self.stored(x)], name, origin, x.channels_last, **attrs)
+
+    def _slice_first(self, x: Value, begin: Shape, end: Shape, strides: Shape, name: str, origin: str) -> Value:
+        """Axis 0 is the batch to every operator, so a slice of it happens behind a batch of one."""
+        batched = self.reshape(x, (1, *x.shape), name=f"{name}.batched", origin=origin)
+        cut = self.slice(batched, (0, *begin), (1, *end), (1, *strides), name=f"{name}.cut", origin=origin)
+        return self.reshape(cut, cut.shape[1:], name=name, origin=origin)
 
     def select(self, x: Value, axis: int, index: int, *, name: str, origin: str = "") -> Value:
         """One index of a source axis; the axis goes away."""

@@ -1,0 +1,192 @@
+"""ONNX files as float Graphs.
+
+Inputs and outputs keep their ONNX names; feature maps become NHWC, and `meta["source_layout"]` says which inputs and
+outputs the file has as NCHW. A node is named after the value it makes, its origin is the ONNX node's name. What depends
+on constants or shapes alone is computed while reading, so shapes must be static (a free batch dimension becomes 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lowwatt.errors import ToolError, did_you_mean
+from lowwatt.ir.builder import TO_NCHW, LayoutBuilder, Value
+from lowwatt.ir.graph import Graph
+from lowwatt.ir.onnx_rules import RULES, Call
+from lowwatt.types import Array, Shape
+
+
+def read(path: str | Path) -> Graph:
+    """Read a float ONNX model.
+
+    Raises ToolError for a file that is missing, damaged or not ONNX, for dynamic shapes, and for an operator without
+    a counterpart, naming the node.
+
+    >>> # graph = read("yolox_nano_416.onnx"); graph.inputs, graph.outputs  →  (['images'], ['output'])
+    """
+    model = _load(Path(path))
+    try:
+        return _Reader(model).graph(Path(path).stem)
+    except ToolError as error:
+        where = ", ".join(part for part in (str(path), error.where) if part)
+        raise ToolError(error.what, where=where, why=error.why, hint=error.hint) from None
+    except Exception as error:  # a well-formed protobuf can still hold attributes of the wrong kind
+        raise ToolError(
+            "cannot read the ONNX model", where=str(path), why=f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _load(path: Path) -> Any:
+    import onnx
+
+    try:
+        model = onnx.load(str(path))
+    except FileNotFoundError as error:
+        raise ToolError("no such file", where=str(error.filename or path)) from None
+    except Exception as error:  # protobuf and onnx raise many kinds on foreign and damaged files
+        raise ToolError("cannot read the ONNX model", where=str(path), why=str(error) or type(error).__name__) from None
+    if not model.graph.node and not model.graph.output:
+        raise ToolError("cannot read the ONNX model", where=str(path), why="it holds no graph")
+    return model
+
+
+class _Reader:
+    """Reads the nodes of one model in order into a builder."""
+
+    def __init__(self, model: Any) -> None:
+        self._graph = model.graph
+        self._opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+        self._builder = LayoutBuilder(model.graph.name or "graph")
+        self._values: dict[str, Value] = {}
+        self._metadata = {entry.key: entry.value for entry in model.metadata_props}
+
+    def graph(self, name: str) -> Graph:
+        """The whole model."""
+        self._read_constants()
+        self._read_inputs()
+        for node in self._graph.node:
+            self._read_node(node)
+        outputs = [(o.name, self._value(o.name, "the graph's outputs")) for o in self._graph.output]
+        graph = self._builder.finish(outputs)
+        graph.name = graph.name or name
+        graph.meta.update(_stored_meta(self._metadata))
+        return graph
+
+    def _read_constants(self) -> None:
+        from onnx import numpy_helper
+
+        if self._graph.sparse_initializer:
+            raise ToolError("sparse constants are not supported", where=self._graph.sparse_initializer[0].values.name)
+        for tensor in self._graph.initializer:
+            self._values[tensor.name] = self._builder.constant(tensor.name, numpy_helper.to_array(tensor))
+
+    def _read_inputs(self) -> None:
+        for entry in self._graph.input:
+            if entry.name not in self._values:
+                shape, nchw = _static_shape(entry), not self._reads_nhwc(entry.name)
+                self._values[entry.name] = self._builder.input(entry.name, shape, nchw)
+
+    def _reads_nhwc(self, name: str) -> bool:
+        """True where all readers of an input turn it from NHWC to NCHW first (models that come from TensorFlow)."""
+        readers = [node for node in self._graph.node if name in node.input]
+        return bool(readers) and all(n.op_type == "Transpose" and _order(n) == TO_NCHW for n in readers)
+
+    def _value(self, name: str, reader: str) -> Value:
+        if name not in self._values:
+            raise ToolError("the model is not in order", where=reader, why=f"nothing before it makes {name!r}")
+        return self._values[name]
+
+    def _read_node(self, node: Any) -> None:
+        name = node.name or node.output[0]
+        inputs = [self._value(i, name) if i else None for i in node.input]
+        if node.op_type in ("Shape", "Size") and inputs[0] is not None:
+            self._store(node, [_shape_constant(node, inputs[0])])
+        elif all(v is None or v.data is not None for v in inputs):
+            self._store(node, self._compute(node, inputs))
+        else:
+            rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+            if rule is None:
+                raise _unsupported(node, name)
+            call = Call(node.op_type, node.output[0], name, inputs, _attributes(node), self._opset, len(node.output))
+            result = rule(self._builder, call)
+            self._store(node, result if isinstance(result, list) else [result])
+
+    def _store(self, node: Any, results: list[Any]) -> None:
+        for name, result in zip(node.output, results, strict=False):
+            value = result if isinstance(result, Value) else self._builder.constant(name, np.asarray(result))
+            if name:
+                self._values[name] = value
+
+    def _compute(self, node: Any, inputs: list[Value | None]) -> list[Array]:
+        """Value of a node on constants, by ONNX's own reference."""
+        from onnx.reference import ReferenceEvaluator
+
+        feeds = {name: v.data for name, v in zip(node.input, inputs, strict=True) if v is not None}
+        try:
+            return list(ReferenceEvaluator(node, opsets={"": self._opset}).run(None, feeds))
+        except Exception as error:  # the reference raises what NumPy raises
+            where = node.name or node.output[0]
+            raise ToolError(f"cannot compute the constant {node.op_type}", where=where, why=str(error)) from None
+
+
+def _attributes(node: Any) -> dict[str, Any]:
+    from onnx import helper
+
+    values = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    return {k: v.decode() if isinstance(v, bytes) else v for k, v in values.items()}
+
+
+def _order(node: Any) -> Shape:
+    return tuple(next((a.ints for a in node.attribute if a.name == "perm"), ()))
+
+
+def _static_shape(entry: Any) -> Shape:
+    """Shape of an input; a free first dimension is a batch of 1."""
+    tensor = entry.type.tensor_type
+    if not tensor.HasField("shape"):
+        raise ToolError("the input's shape is unknown", where=entry.name, hint="export the model with static shapes")
+    sizes = [d.dim_value for d in tensor.shape.dim]
+    if sizes and sizes[0] <= 0:
+        sizes[0] = 1
+    if any(size <= 0 for size in sizes):
+        free = [d.dim_param or "?" for d in tensor.shape.dim if d.dim_value <= 0]
+        raise ToolError(
+            "the input's shape is not static",
+            where=entry.name,
+            why=f"dimension {', '.join(free)} is free",
+            hint="export the model with static shapes",
+        )
+    return tuple(sizes)
+
+
+def _shape_constant(node: Any, value: Value) -> Array:
+    if node.op_type == "Size":
+        return np.asarray(np.prod(value.shape), np.int64)
+    attributes = _attributes(node)
+    return np.asarray(value.shape[attributes.get("start") : attributes.get("end")], np.int64)
+
+
+def _stored_meta(metadata: dict[str, str]) -> dict[str, Any]:
+    """Meta that our own writer left in the file."""
+    from lowwatt.ir.onnx_meta import read_meta
+
+    return read_meta(metadata)
+
+
+def _unsupported(node: Any, name: str) -> ToolError:
+    kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    if "QuantizeLinear" in node.op_type or "DequantizeLinear" in node.op_type or "Integer" in node.op_type:
+        return ToolError(
+            f"the model is quantized already ({kind})",
+            where=name,
+            hint="give the float model, or an .xmodel or .lwg of the quantized one",
+        )
+    return ToolError(f"unsupported ONNX operator {kind}", where=name, hint=did_you_mean(node.op_type, _supported()))
+
+
+def _supported() -> Iterator[str]:
+    return iter(RULES)
