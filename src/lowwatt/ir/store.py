@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,11 @@ def save(graph: Graph, path: str | Path) -> None:
     ...     load(f"{folder}/g.lwg").name
     'empty'
     """
+    write_archive(path, pack(graph))
+
+
+def pack(graph: Graph) -> dict[str, bytes]:
+    """Members of a graph's archive; a larger archive (a program, say) may hold them too."""
     members = {"graph.txt": to_text(graph).encode()}
     for member, tensor in _members(graph):
         if tensor.data is None:
@@ -40,24 +45,28 @@ def save(graph: Graph, path: str | Path) -> None:
                 "the graph cannot be saved", where=tensor.name, why="its value has another type or shape"
             )
         members[member] = np.ascontiguousarray(tensor.data, tensor.data.dtype.newbyteorder("<")).tobytes()
-    write_archive(path, members)
+    return members
 
 
 def load(path: str | Path) -> Graph:
     """Read a graph written by `save`; ToolError for a file that is missing, foreign, damaged or newer."""
-    members = read_archive(path)
+    return unpack(read_archive(path), str(path))
+
+
+def unpack(members: Mapping[str, bytes], path: str) -> Graph:
+    """Graph of the members that `pack` made; ToolError, naming `path`, for anything else."""
     if "graph.txt" not in members:
-        raise ToolError("this is no graph of ours", where=str(path), why="the archive holds no graph.txt")
+        raise ToolError("this is no graph of ours", where=path, why="the archive holds no graph.txt")
     try:
         graph = from_text(members["graph.txt"].decode())
         for member, tensor in _members(graph):
             tensor.data = _array(members.get(member, b""), tensor)
         return graph.verify()
     except ToolError as error:
-        where = ", ".join(part for part in (str(path), error.where) if part)
+        where = ", ".join(part for part in (path, error.where) if part)
         raise ToolError(error.what, where=where, why=error.why, hint=error.hint) from None
     except Exception as error:  # a text that parses can still hold attributes of the wrong kind
-        raise ToolError("the graph's file is damaged", where=str(path), why=str(error)) from None
+        raise ToolError("the graph's file is damaged", where=path, why=str(error)) from None
 
 
 def _members(graph: Graph) -> Iterator[tuple[str, Tensor]]:
