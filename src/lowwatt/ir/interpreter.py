@@ -42,6 +42,7 @@ def in_batches(
     graph: Graph, inputs: Mapping[str, Array], execute_one: Callable[[dict[str, Array]], dict[str, Array]]
 ) -> dict[str, Array]:
     """Check the inputs, quantize real ones, and call `execute_one` for each batch of the size in the graph."""
+    check_executable(graph)
     values = _checked_inputs(graph, inputs)
     batch = {len(v) // (graph.tensor(k).shape[0] or 1) for k, v in values.items() if v.ndim}
     if len(batch) > 1:
@@ -53,8 +54,30 @@ def in_batches(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _execute(graph: Graph, values: dict[str, Array]) -> dict[str, Array]:
-    values = dict(values)
+def check_executable(graph: Graph) -> None:
+    """ToolError naming the first node or constant that cannot run on integers."""
+    for node in graph.nodes:
+        if spec(node.op).integer is None:
+            raise _cannot_run(node, f"{node.op} has no integer rule")
+        if graph.tensor(node.name).quant is None:
+            raise _cannot_run(node, "its output carries no quantization")
+        for name in node.inputs:
+            if graph.tensor(name).quant is None and node.op != "fix":
+                raise _cannot_run(node, f"its input {name} is not quantized")
+    for constant in graph.constants():
+        data = constant.data
+        if data is None or data.shape != constant.shape:
+            raise ToolError("the constant has no data", where=constant.name, why="its file left the weights out")
+        if constant.quant is not None and not np.issubdtype(data.dtype, np.integer):
+            raise ToolError("the quantized constant holds no integers", where=constant.name, why=f"dtype {data.dtype}")
+
+
+def _cannot_run(node: Node, why: str) -> ToolError:
+    return ToolError("the node cannot run on integers", where=node.name, why=why)
+
+
+def _execute(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    values = dict(inputs)
     for node in graph.nodes:
         values[node.name] = evaluate(graph, node, values)
     return values
@@ -62,28 +85,23 @@ def _execute(graph: Graph, values: dict[str, Array]) -> dict[str, Array]:
 
 def evaluate(graph: Graph, node: Node, values: Mapping[str, Array]) -> Array:
     """Output of one node by its integer rule; `values` hold the inputs that are not constants."""
-    rule = spec(node.op).integer
-    out = graph.tensor(node.name).quant
-    if rule is None or out is None:
-        why = f"{node.op} has no integer rule" if rule is None else "its output carries no quantization"
-        raise ToolError("the node cannot run on integers", where=node.name, why=why)
-    if node.op == "fix" and graph.tensor(node.inputs[0]).quant is None:
-        return quantize(values[node.inputs[0]], out, node.attrs["round_mode"])
-    operands = [_operand(graph, node, name, values) for name in node.inputs]
+    rule, out = spec(node.op).integer, graph.tensor(node.name).quant
+    assert rule is not None and out is not None  # check_executable saw to it
+    first = graph.tensor(node.inputs[0])
+    if first.quant is None:
+        real = values[first.name] if first.data is None else first.data
+        return quantize(real, out, node.attrs["round_mode"])
     try:
-        result = rule(node, operands, out)
+        result = rule(node, [_operand(graph, name, values) for name in node.inputs], out)
     except ToolError as error:
         raise error if error.where else ToolError(error.what, where=node.name, why=error.why) from None
     return result.astype(integer_type(out))
 
 
-def _operand(graph: Graph, node: Node, name: str, values: Mapping[str, Array]) -> IntTensor:
+def _operand(graph: Graph, name: str, values: Mapping[str, Array]) -> IntTensor:
     tensor = graph.tensor(name)
-    if tensor.quant is None:
-        raise ToolError("the node cannot run on integers", where=node.name, why=f"its input {name} is not quantized")
-    data = values.get(name, tensor.data)
-    if data is None or data.shape[1:] != tensor.shape[1:] or not np.issubdtype(data.dtype, np.integer):
-        raise ToolError("the constant holds no integers of its shape", where=name, why="the file left its data out")
+    data = values[name] if tensor.data is None else tensor.data
+    assert tensor.quant is not None
     return IntTensor(data, tensor.quant)
 
 
