@@ -148,7 +148,7 @@ def test_comparison_has_its_section():
 
 def test_colours_stay_with_their_engine():
     assert colours_of(["host", "misc", "conv"]) == {"conv": 0, "misc": 3, "host": 5}
-    assert colours_of(["load"]) == {"load": 1}
+    assert colours_of(["LOAD"]) == {"LOAD": 1}
     assert set(colours_of(f"engine {n}" for n in range(9)).values()) <= set(range(6))
 
 

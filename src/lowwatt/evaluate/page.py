@@ -84,9 +84,10 @@ def colours_of(bounds: Iterable[str]) -> dict[str, int]:
     >>> colours_of(["load", "conv", "host"])
     {'conv': 0, 'load': 1, 'host': 5}
     """
-    names = set(bounds)
-    known = {name: _ENGINES.index(name) for name in _ENGINES if name in names}
-    others = sorted(names - known.keys())
+    names = sorted(set(bounds))
+    known = {name: _ENGINES.index(name.lower()) for name in names if name.lower() in _ENGINES}
+    known = dict(sorted(known.items(), key=lambda item: item[1]))
+    others = [name for name in names if name not in known]
     return known | {name: _OTHERS[index % len(_OTHERS)] for index, name in enumerate(others)}
 
 
