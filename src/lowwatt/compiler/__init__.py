@@ -1,1 +1,6 @@
-"""To come."""
+"""From a graph to a Program: operator rules, superlayers, tiling, time and traffic of every layer."""
+
+from lowwatt.compiler.passes import PASSES, Plan, compile
+from lowwatt.compiler.program import LayerCost, Program, Segment
+
+__all__ = ["PASSES", "LayerCost", "Plan", "Program", "Segment", "compile"]

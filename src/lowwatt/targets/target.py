@@ -175,7 +175,8 @@ def load_target(name: str | Path) -> Target:
     """Machine by name, or from a YAML file of the same keys.
 
     A file may start from a known machine with `base: NAME` and state only what differs.
-    Raises ToolError for an unknown name (with the nearest known one), an unreadable file, an unknown key or wrong value.
+    Raises ToolError for an unknown name (with the nearest known one), an unreadable file, an unknown key or a wrong
+    value.
 
     >>> load_target("ultra96v2-lpcv").array.name
     'B2304'

@@ -1,0 +1,195 @@
+"""Program: what a machine makes of a graph, with time and traffic of every layer, and its one-file form (`.lwp`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from lowwatt.compiler.golden import Golden, make_golden
+from lowwatt.compiler.rules import Verdict
+from lowwatt.errors import ToolError
+from lowwatt.files import read_archive, write_archive
+from lowwatt.ir import store
+from lowwatt.ir.graph import Graph
+from lowwatt.targets import Target, load_target, target_names
+
+FORMAT = 1
+"""Version of the file form; a reader refuses newer ones."""
+SUFFIX = ".lwp"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """One superlayer on the accelerator, or one node on the host.
+
+    `cycles`: clock cycles that each engine works (load, conv, misc, save; empty on the host). `utilisation`: share of
+    the array's peak over the layer's whole time. `bound_by`: the engine that works longest, or "host (estimate)".
+    `ms` on the host is an estimate, not part of any published measurement.
+    """
+
+    name: str
+    op: str
+    origin: str
+    where: str
+    nodes: tuple[str, ...]
+    macs: int
+    cycles: Mapping[str, float]
+    load_bytes: int
+    save_bytes: int
+    ms: float
+    utilisation: float
+    bound_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Layers that run one after the other on one side, between two crossings."""
+
+    where: str
+    layers: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Program:
+    """A graph compiled for a machine.
+
+    Times are modelled milliseconds a frame: `dpu_ms` on the accelerator, `host_ms` on the board's CPU after it (reading
+    the outputs, and `host_nodes_ms` for operators that the accelerator does not take, which is an estimate).
+    `free` names nodes that cost nothing (a concat by addresses).
+    """
+
+    graph: Graph
+    target: Target
+    layers: list[LayerCost]
+    verdicts: list[Verdict]
+    free: list[str]
+    host_ms: float
+    host_nodes_ms: float = 0.0
+    golden: Golden | None = None
+
+    @property
+    def dpu_ms(self) -> float:
+        """Milliseconds a frame on the accelerator."""
+        return sum(layer.ms for layer in self.layers if layer.where == "dpu")
+
+    @property
+    def latency_ms(self) -> float:
+        """Milliseconds a frame: accelerator, then host (they do not overlap in the published measurements)."""
+        return self.dpu_ms + self.host_ms
+
+    @property
+    def fps(self) -> float:
+        """Frames a second, one after the other."""
+        return 1000.0 / self.latency_ms
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates a frame."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def segments(self) -> list[Segment]:
+        """Runs of layers on one side, in order of execution."""
+        runs = groupby(self.layers, key=lambda layer: layer.where)
+        return [Segment(where, tuple(layer.name for layer in layers)) for where, layers in runs]
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure as json-able values (the graph is left out)."""
+        return {
+            "format": FORMAT,
+            "graph": self.graph.name,
+            "target": self.target.name,
+            "fingerprint": f"{self.target.fingerprint:#x}",
+            "provenance": self.target.provenance,
+            "latency_ms": self.latency_ms,
+            "dpu_ms": self.dpu_ms,
+            "host_ms": self.host_ms,
+            "host_nodes_ms": self.host_nodes_ms,
+            "fps": self.fps,
+            "macs": self.macs,
+            "layers": [asdict(layer) for layer in self.layers],
+            "free": self.free,
+            "segments": [asdict(segment) for segment in self.segments],
+            "verdicts": [asdict(verdict) for verdict in self.verdicts],
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the program to one file, atomically; equal programs give equal bytes.
+
+        A quantized graph takes a golden input and the integer reference's output along; `verify` compares them.
+        """
+        golden = self.golden or make_golden(self.graph)
+        description = {**self.to_json(), "machine": self.target.to_json()}
+        members = {"program.json": _json(description)} | ({} if golden is None else golden.pack())
+        members |= {f"graph/{name}": data for name, data in store.pack(self.graph).items()}
+        write_archive(path, members)
+
+    def verify(self) -> int:
+        """Run the golden input through the integer reference; returns how many output elements differ (0: sound).
+
+        ToolError where the program carries none (a float graph, or one that was not loaded from a file).
+        """
+        if self.golden is None:
+            raise ToolError("the program carries no golden output", where=self.graph.name)
+        return self.golden.differences(self.graph)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Program:
+        """Read a program; ToolError for a file that is missing, foreign, damaged, newer, or made for another machine."""
+        members = read_archive(path)
+        if "program.json" not in members:
+            raise ToolError("this is no program of ours", where=str(path), why="the archive holds no program.json")
+        graph_members = {k[6:]: data for k, data in members.items() if k.startswith("graph/")}
+        try:
+            description = json.loads(members["program.json"])
+            _check_format(description)
+            target = Target.from_json(description["machine"])
+            graph = store.unpack(graph_members, "graph")
+            program = _rebuild(description, graph, target)
+            program.golden = Golden.unpack(graph, members)
+        except ToolError as error:
+            raise ToolError(error.what, where=str(path), why=error.why or error.where, hint=error.hint) from None
+        except Exception as error:  # damaged json can be of any wrong kind
+            raise ToolError("the program's file is damaged", where=str(path), why=str(error)) from None
+        _check_machine(description, target, path)
+        return program
+
+
+def _json(values: Any) -> bytes:
+    return json.dumps(values, indent=1, sort_keys=True).encode()
+
+
+def _check_format(description: Any) -> None:
+    if not isinstance(description, dict) or not isinstance(description.get("format"), int):
+        raise ToolError("the program's file is damaged", why="it does not say its format")
+    if description["format"] > FORMAT:
+        raise ToolError(
+            "the program was written by a newer lowwatt",
+            why=f"format {description['format']}, this version reads up to {FORMAT}",
+            hint="update lowwatt, or compile again",
+        )
+
+
+def _check_machine(description: dict[str, Any], target: Target, path: str | Path) -> None:
+    """The program's machine must still be what its name stands for here."""
+    if target.name not in target_names():
+        return
+    here = load_target(target.name).fingerprint
+    if f"{here:#x}" != description["fingerprint"]:
+        raise ToolError(
+            "the program was compiled for another machine",
+            where=str(path),
+            why=f"its fingerprint is {description['fingerprint']}, that of {target.name} here is {here:#x}",
+            hint=f"lowwatt compile {path} --target {target.name} --out {path}",
+        )
+
+
+def _rebuild(description: dict[str, Any], graph: Graph, target: Target) -> Program:
+    layers = [LayerCost(**{**row, "nodes": tuple(row["nodes"])}) for row in description["layers"]]
+    verdicts = [Verdict(**{**row, "reasons": tuple(row["reasons"])}) for row in description["verdicts"]]
+    free, host_ms, nodes_ms = description["free"], description["host_ms"], description["host_nodes_ms"]
+    return Program(graph, target, layers, verdicts, list(free), float(host_ms), float(nodes_ms))
