@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lowwatt.evaluate import figures
@@ -27,7 +27,7 @@ def render(report: Report, against: Report | None = None) -> str:
     """
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
-        autoescape=select_autoescape(default=True, default_for_string=True),
+        autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -117,8 +117,9 @@ def _training_view(rows: Sequence[EpochRow]) -> dict[str, Any]:
 def _curve(points: Sequence[tuple[float, float]], colour: int, label: str) -> Markup:
     if len(points) < 2:
         return Markup("")
+    points = sorted(points)
     titles = [f"epoch {epoch:g}: {label} {value:.4g}" for epoch, value in points]
-    return figures.line(sorted(points), titles, colour, f"{label} by epoch")
+    return figures.line(points, titles, colour, f"{label} by epoch")
 
 
 def _count(value: float) -> str:
