@@ -31,7 +31,7 @@ def draw(image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
     """A BGR copy of `image` (uint8, H x W, gray or BGR) with a box and a label for each detection.
 
     Boxes with the best scores are drawn last, so that they lie on top. Small images are enlarged to a longer side of
-    at least 480 pixels first, so that the labels can be read.
+    at least 640 pixels first, so that the labels can be read.
     """
     canvas, scale = _canvas(image)
     thickness = max(2, round(max(canvas.shape[:2]) / 400))
@@ -60,7 +60,7 @@ def _canvas(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
     gray = image.ndim == 2 or image.shape[2] == 1
     canvas = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if gray else image[:, :, :3].copy()
     longest = max(canvas.shape[:2])
-    scale = max(1.0, 480 / longest)
+    scale = max(1.0, 640 / longest)
     if scale > 1.0:
         height, width = round(canvas.shape[0] * scale), round(canvas.shape[1] * scale)
         canvas = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -80,7 +80,7 @@ def _draw_box(
 
     left, top, right, bottom = (round(float(v)) for v in xyxy)
     cv2.rectangle(canvas, (left, top), (right, bottom), colour, thickness, cv2.LINE_AA)
-    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.22 * thickness + 0.06
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.17 * thickness + 0.1
     (width, height), below = cv2.getTextSize(caption, font, size, max(1, thickness // 2))
     tall = height + below + thickness
     x = max(0, min(left, canvas.shape[1] - width - thickness))
