@@ -47,6 +47,7 @@ class TrainSettings(_Settings):
 
     epochs: int = Field(300, ge=0)
     batch: int = Field(16, ge=1)
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="adamw learns faster in short runs")
     lr: float = Field(0.01, gt=0)
     final_lr: float = Field(0.05, ge=0, description="share of lr at the end of the cosine")
     weight_decay: float = 5e-4

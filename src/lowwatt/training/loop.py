@@ -276,11 +276,13 @@ def _autocast(settings: TrainSettings, device: torch.device) -> tuple[Any, bool]
     return torch.autocast(device.type, kind), precision == "fp16"
 
 
-def _optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; weight decay on convolution weights only (not on biases and batch norm)."""
+def _optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW; weight decay on convolution weights only (not on biases and batch norm)."""
     decayed = [p for p in module.parameters() if p.ndim > 1]
     others = [p for p in module.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.lr, betas=(settings.momentum, 0.999))
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
 
 
