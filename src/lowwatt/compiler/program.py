@@ -139,7 +139,7 @@ class Program:
 
     @classmethod
     def load(cls, path: str | Path) -> Program:
-        """Read a program; ToolError for a file that is missing, foreign, damaged, newer, or made for another machine."""
+        """Read a program; ToolError where the file is missing, foreign, damaged, newer, or for another machine."""
         members = read_archive(path)
         if "program.json" not in members:
             raise ToolError("this is no program of ours", where=str(path), why="the archive holds no program.json")

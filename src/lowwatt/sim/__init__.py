@@ -1,1 +1,5 @@
-"""To come."""
+"""Simulation of a Program: its integers and its costs from one place."""
+
+from lowwatt.sim.simulate import Simulation, simulate
+
+__all__ = ["Simulation", "simulate"]

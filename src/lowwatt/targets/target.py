@@ -186,7 +186,9 @@ def load_target(name: str | Path) -> Target:
         return Target.from_json(_resolve(_parse(text, str(name)), str(name), ()), str(name))
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
-        raise ToolError(f"unknown target {name}", hint=did_you_mean(str(name), target_names()))
+        known = [other for other in target_names() if other.startswith(str(name))]
+        near = f"did you mean {known[0]}?" if known else did_you_mean(str(name), target_names())
+        raise ToolError(f"unknown target {name}", hint=f"{near} (`lowwatt doctor` lists all; a YAML file works too)")
     return Target.from_json(_resolve(_read(path), str(path), ()), str(path))
 
 
