@@ -153,10 +153,11 @@ def remove_dead(graph: Graph) -> bool:
 
 
 def fuse_activations(graph: Graph) -> bool:
-    """Fuse an activation into the one operator before it; the pair keeps that operator's name.
+    """Fuse relu, relu6 or leaky relu into the one operator before it; the pair keeps that operator's name.
 
     Where the activation was an output of the graph, the pair takes the output's name instead. Leaky relu
-    fuses only with the accelerator's slope, 26/256.
+    fuses only with the accelerator's slope, 26/256. Hard sigmoid and hard swish stay operators of their own:
+    they need an 8-bit value in between, whose fix point calibration chooses.
     """
     changed = False
     for node in list(graph.nodes):
@@ -347,7 +348,7 @@ def _zero_edges(pad: Node) -> tuple[int, ...] | None:
 def _is_fusable(node: Node) -> bool:
     if node.op == "leaky_relu":
         return bool(abs(node.attrs["alpha"] - LEAKY_SLOPE) < 1e-6)
-    return node.op in ("relu", "relu6", "hard_sigmoid", "hard_swish")
+    return node.op in ("relu", "relu6")
 
 
 def _become(node: Node, op: str, inputs: Sequence[str], attrs: dict[str, Any]) -> None:
