@@ -14,15 +14,16 @@ namespace {
 
 void tile_plain(const int16_t* const* pixels, int rows, const Segment* segments, int64_t segment_count,
                 const int16_t* panel, int32_t* sums) {
-    std::memset(sums, 0, sizeof(int32_t) * panel_width * rows);
-    for (int64_t s = 0; s < segment_count; ++s) {
-        for (int64_t pair = 0; pair < segments[s].pairs; ++pair, panel += 2 * panel_width) {
-            for (int row = 0; row < rows; ++row) {
-                const int16_t* x = pixels[row] + segments[s].offset + 2 * pair;
+    for (int row = 0; row < rows; ++row) {
+        int32_t acc[panel_width] = {};
+        const int16_t* weights = panel;
+        for (int64_t s = 0; s < segment_count; ++s) {
+            const int16_t* x = pixels[row] + segments[s].offset;
+            for (int64_t pair = 0; pair < segments[s].pairs; ++pair, x += 2, weights += 2 * panel_width)
                 for (int c = 0; c < panel_width; ++c)
-                    sums[row * panel_width + c] += int32_t(x[0]) * panel[2 * c] + int32_t(x[1]) * panel[2 * c + 1];
-            }
+                    acc[c] += int32_t(x[0]) * weights[2 * c] + int32_t(x[1]) * weights[2 * c + 1];
         }
+        std::memcpy(sums + row * panel_width, acc, sizeof acc);
     }
 }
 

@@ -210,13 +210,30 @@ def test_one_value(op: str) -> None:
     equal(graph, x)
 
 
+@pytest.mark.parametrize(
+    ("op", "attrs"),
+    [
+        ("transpose", {"order": (0, 3, 1, 2)}),
+        ("reshape", {"shape": (1, 48, 4)}),
+        ("slice", {"begin": (0, 1, 0, 2), "end": (1, 4, 6, 8), "strides": (1, 2, 3, 1)}),
+    ],
+)
+@pytest.mark.parametrize("fo", [3, 4, 6])
+def test_rearranging(op: str, attrs: dict[str, tuple[int, ...]], fo: int) -> None:
+    x = integers(np.random.default_rng(0), (1, 4, 6, 8), "random")
+    graph = Graph()
+    moved = graph.add(op, [graph.add_input("x", x.shape, Q(4))], "moved", quant=Q(fo), **attrs)
+    graph.outputs = [graph.add("relu", [moved], "y", quant=Q(4)), moved]
+    equal(graph, x)
+
+
 def test_other_operators_run_by_their_rule() -> None:
     x = integers(np.random.default_rng(0), (1, 4, 6, 8), "random")
     graph = Graph()
     source = graph.add_input("x", x.shape, Q(4))
-    turned = graph.add("transpose", [source], "turned", quant=Q(4), order=(0, 3, 1, 2))
-    graph.outputs = [graph.add("relu", [turned], "y", quant=Q(4))]
-    equal(graph, x, fallbacks=("turned",))
+    padded = graph.add("pad", [source], "padded", quant=Q(4), pads=(0, 0, 1, 2, 0, 1, 0, 0))
+    graph.outputs = [graph.add("relu", [padded], "y", quant=Q(4))]
+    equal(graph, x, fallbacks=("padded",))
 
 
 def test_weights_that_could_overflow_are_refused() -> None:

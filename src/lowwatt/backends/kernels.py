@@ -18,6 +18,7 @@ from lowwatt.ir import arithmetic
 from lowwatt.ir.graph import Graph, Node, Tensor
 from lowwatt.ir.ops import spec
 from lowwatt.ir.ops.activation import LEAKY_SLOPE
+from lowwatt.ir.ops.layout import slices
 from lowwatt.ir.ops.resize import nearest_sources
 from lowwatt.ir.opspec import IntTensor
 from lowwatt.types import Array, QuantParams
@@ -297,6 +298,18 @@ def _unary(site: _Site) -> Kernel:
     return lambda maps: site.core.lookup(maps[0], table)
 
 
+def _rearrange(site: _Site) -> Kernel:
+    """slice, reshape and transpose: NumPy moves the values, a table their fix point."""
+    end = _End(None, _move_table(site, 0))
+    attrs = site.node.attrs
+    if site.node.op == "slice":
+        taken = slices(site.node, site.operands[0].shape)
+        return end.then(site.core, lambda maps: np.ascontiguousarray(maps[0][taken]))
+    if site.node.op == "transpose":
+        return end.then(site.core, lambda maps: np.ascontiguousarray(maps[0].transpose(attrs["order"])))
+    return end.then(site.core, lambda maps: np.ascontiguousarray(maps[0]).reshape(attrs["shape"]))
+
+
 _BUILDERS: dict[str, Callable[[_Site], Kernel]] = {
     "conv2d": _convolution,
     "depthwise_conv2d": _depthwise,
@@ -308,5 +321,6 @@ _BUILDERS: dict[str, Callable[[_Site], Kernel]] = {
     "avg_pool": _avg_pool,
     "concat": _concat,
     "resize": _resize,
+    **dict.fromkeys(("slice", "reshape", "transpose"), _rearrange),
     **dict.fromkeys(("relu", "relu6", "leaky_relu", "hard_sigmoid", "hard_swish", "fix", "identity"), _unary),
 }
