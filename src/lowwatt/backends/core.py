@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lowwatt.backends.base import quantized_graph_of, quants_of
-from lowwatt.backends.kernels import Kernel, build_kernel, load_core
+from lowwatt.backends.kernels import build_kernel, load_core
+from lowwatt.backends.site import Kernel
 from lowwatt.ir import interpreter
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.types import Array
