@@ -160,6 +160,13 @@ def test_what_onnxruntime_cannot_open(tmp_path: Path) -> None:
             open_backend("onnxruntime", tmp_path / name)
 
 
+def test_a_graph_without_its_weights_is_refused_when_opened() -> None:
+    graph = small_detector()
+    graph.tensors["obj_w"].data = np.zeros(0, np.int8)
+    with pytest.raises(ToolError, match="no data"):
+        open_backend("core", graph)
+
+
 def test_the_simulator_knows_the_cost_of_a_program() -> None:
     class Program:
         graph = small_detector()

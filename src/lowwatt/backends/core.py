@@ -26,6 +26,7 @@ class CoreBackend:
         self.graph = quantized_graph_of(source, self.name)
         self.inputs, self.outputs = tuple(self.graph.inputs), tuple(self.graph.outputs)
         self.quants = quants_of(self.graph)
+        interpreter.check_executable(self.graph)
         core = load_core()
         self._steps = [(node, build_kernel(core, self.graph, node, isa)) for node in self.graph.nodes]
         self._last_use = _last_use(self.graph)

@@ -35,6 +35,7 @@ def run(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
 
 def execute(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Every input and node output by tensor name, as `run` gives them."""
+    check_executable(graph)
     return in_batches(graph, inputs, lambda values: _execute(graph, values))
 
 
@@ -42,7 +43,6 @@ def in_batches(
     graph: Graph, inputs: Mapping[str, Array], execute_one: Callable[[dict[str, Array]], dict[str, Array]]
 ) -> dict[str, Array]:
     """Check the inputs, quantize real ones, and call `execute_one` for each batch of the size in the graph."""
-    check_executable(graph)
     values = _checked_inputs(graph, inputs)
     batch = {len(v) // (graph.tensor(k).shape[0] or 1) for k, v in values.items() if v.ndim}
     if len(batch) > 1:
