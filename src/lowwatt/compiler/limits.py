@@ -117,8 +117,8 @@ def _slope(alpha: float) -> str:
 
 
 def depthwise_present(s: Subject) -> str:
-    """The core was built with depthwise convolution."""
-    return "" if s.target.options.depthwise else "this core was not"
+    """Depthwise convolution needs a core that was built with it."""
+    return "" if s.target.options.depthwise else s.target.name
 
 
 def alu_window(s: Subject) -> str:
@@ -145,8 +145,8 @@ def average_kernel(s: Subject) -> str:
 
 
 def average_present(s: Subject) -> str:
-    """The core was built with average pooling."""
-    return "" if s.target.options.average_pool else "this core was not"
+    """Average pooling needs a core that was built with it."""
+    return "" if s.target.options.average_pool else s.target.name
 
 
 def spatial_axes(s: Subject) -> str:
@@ -156,8 +156,8 @@ def spatial_axes(s: Subject) -> str:
 
 
 def mul_present(s: Subject) -> str:
-    """The core was built with elementwise multiplication."""
-    return "" if s.target.options.eltwise_mul else "this core was not"
+    """Elementwise multiplication needs a core that was built with it."""
+    return "" if s.target.options.eltwise_mul else s.target.name
 
 
 def same_shapes(s: Subject) -> str:

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from lowwatt.compiler.program import LayerCost, Program
 from lowwatt.compiler.rules import Verdict, check
-from lowwatt.compiler.superlayers import Superlayer, free_nodes, superlayers
+from lowwatt.compiler.superlayers import Superlayer, free_nodes, macs_of, superlayers
 from lowwatt.compiler.timing import Timing, time_superlayer
 from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph, Node
-from lowwatt.ir.ops import spec
 from lowwatt.targets import Target, load_target
 
 _NS_PER_MS = 1e6
@@ -38,15 +37,6 @@ def check_operators(plan: Plan) -> None:
     """Ask the operator rules where each node runs."""
     plan.verdicts = check(plan.graph, plan.target)
     plan.where = {verdict.node: verdict.where for verdict in plan.verdicts}
-
-
-def pull_free_nodes(plan: Plan) -> None:
-    """A free operator between host nodes stays on the host: there is nothing to address on the accelerator."""
-    producers, on = plan.graph.producers(), plan.where
-    for node in plan.graph.nodes:
-        if node.op in ("reshape", "identity", "fix", "pad", "slice") and on[node.name] == "dpu":
-            before = producers.get(node.inputs[0])
-            on[node.name] = "dpu" if before is None else on[before.name]
 
 
 def merge_superlayers(plan: Plan) -> None:
@@ -74,7 +64,7 @@ def add_host_term(plan: Plan) -> None:
 
 
 Pass = Callable[[Plan], None]
-PASSES: tuple[Pass, ...] = (check_operators, pull_free_nodes, merge_superlayers, time_layers, add_host_term)
+PASSES: tuple[Pass, ...] = (check_operators, merge_superlayers, time_layers, add_host_term)
 """What `compile` does, in order."""
 
 
@@ -130,9 +120,8 @@ def _bound_by(timing: Timing) -> str:
 
 def _host_cost(node: Node, graph: Graph, target: Target) -> LayerCost:
     """An estimate: the published host cost an output element, and the assumed cost a multiply-accumulate."""
-    out = graph.tensor(node.name).shape
-    macs = spec(node.op).macs(node, [graph.tensor(name).shape for name in node.inputs], out)
-    ns = target.host.element_ns * prod(out[1:]) + target.host.mac_ns * macs
+    macs, elements = macs_of(node, graph), prod(graph.tensor(node.name).shape[1:])
+    ns = 0.0 if node.op in ("reshape", "identity") else target.host.element_ns * elements + target.host.mac_ns * macs
     return LayerCost(
         node.name, node.op, node.origin, "host", (node.name,), macs, {}, 0, 0, ns / _NS_PER_MS, 0.0, "host (estimate)"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lowwatt.compiler import limits as at
@@ -71,7 +71,12 @@ _ISA1: Mapping[str, Limits] = {
 RULES: Mapping[int, Mapping[str, Limits]] = {0: _ISA0, 1: _ISA1}
 """Limits by instruction set and operator; an operator that is not there runs on the host."""
 
+FREE_OPS = ("reshape", "identity", "fix", "pad", "slice")
+"""Operators that cost nothing where their input is; they stay on the side of it."""
+_FOLLOWS = "It moves values that the host has just made"
+
 _ACTIVATION = {0: "train with ReLU (on ISA1 machines hard-swish works too)", 1: "train with ReLU or hard-swish"}
+_FOCUS = "Focus: train with a stem of three 3x3 convolutions instead (stem: convs)"
 _DECODE = "end the graph at the raw outputs; lowwatt decodes them after the network"
 
 
@@ -86,7 +91,13 @@ def check(graph: Graph, target: Target) -> list[Verdict]:
     'host'
     """
     producers = graph.producers()
-    return [verdict(Subject(node, graph, producers, target)) for node in graph.nodes]
+    found: dict[str, Verdict] = {}
+    for node in graph.nodes:
+        own = verdict(Subject(node, graph, producers, target))
+        before = found.get(node.inputs[0]) if node.inputs else None
+        follows = node.op in FREE_OPS and before is not None and before.where == "host"
+        found[node.name] = replace(own, where="host", reasons=(_FOLLOWS,)) if follows and not own.reasons else own
+    return list(found.values())
 
 
 def verdict(subject: Subject) -> Verdict:
@@ -104,7 +115,7 @@ def limits_of(op: str, isa: int) -> Limits:
 
 
 def _broken(subject: Subject, limit: Limit) -> str:
-    return f"{(limit.__doc__ or '').strip().rstrip('.')} (found: {limit(subject)})"
+    return f"{(limit.__doc__ or '').strip().rstrip('.')} (here: {limit(subject)})"
 
 
 def remedy(subject: Subject) -> str:
@@ -112,6 +123,8 @@ def remedy(subject: Subject) -> str:
     node, isa = subject.node, subject.target.isa
     if node.op == "max_pool":
         return _pool_remedy(subject)
+    if node.op == "slice":
+        return _FOCUS if 2 in node.attrs["strides"] else "cut channels alone, or cut before the network"
     if node.op in ("silu", "hard_swish", "hard_sigmoid", "tanh") or (node.op == "mul" and _is_silu(subject)):
         return _ACTIVATION[isa]
     if node.op == "sigmoid" and any(_is_silu_of(n.inputs, node.inputs[0], node.name) for n in subject.graph.nodes):
@@ -140,7 +153,6 @@ def _pool_remedy(subject: Subject) -> str:
 
 
 _REMEDIES = {
-    "slice": "Focus: train with a stem of three 3x3 convolutions instead (stem: convs)",
     "sigmoid": _DECODE,
     "exp": _DECODE,
     "softmax": _DECODE,

@@ -128,8 +128,7 @@ class _Merger:
     def _append(self, layer: Superlayer, subject: Subject) -> None:
         node = subject.node
         layer.nodes.append(node)
-        shapes = [self._graph.tensor(name).shape for name in node.inputs]
-        layer.macs += spec(node.op).macs(node, shapes, self._graph.tensor(node.name).shape)
+        layer.macs += macs_of(node, self._graph)
         self._last[node.name] = layer
 
     def _before(self, subject: Subject) -> Superlayer | None:
@@ -198,6 +197,13 @@ def misc_work(subject: Subject) -> Misc:
     if "pool" in op or op.startswith("reduce_"):
         return Misc(op, options.pool_rows, subject.window.positions)
     return Misc(op, options.depthwise_rows, subject.window.positions)
+
+
+def macs_of(node: Node, graph: Graph) -> int:
+    """Multiply-accumulates of a node for one image."""
+    output = graph.tensor(node.name).shape
+    macs = spec(node.op).macs(node, [graph.tensor(name).shape for name in node.inputs], output)
+    return macs // max(1, output[0]) if output else macs
 
 
 def free_nodes(graph: Graph, layers: Iterable[Superlayer], where: Mapping[str, str]) -> list[str]:

@@ -3,13 +3,15 @@
 Feature row h lies in bank h mod `pixels`; a bank holds `bank_depth` words of `input_channels` bytes. The two image
 groups take turns: one holds the tile that is worked on, the other the tile that is loaded or saved. A tile is as many
 groups of `pixels` rows as fit a group of banks with its inputs, further operands and outputs; where not even one group
-of rows fits, the columns are cut. Rows that two tiles need are loaded twice. (Facts: dpu.md 1.1 and 1.4.)
+of rows fits, the columns are cut. Rows that two tiles need are loaded twice. Where the weight buffer does not hold all
+weights and there are several tiles, either the weights are loaded again for each tile, or the maps for each block of
+output channels, whichever moves fewer bytes. (Facts: dpu.md 1.1 and 1.4.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from lowwatt.compiler.superlayers import Superlayer
@@ -22,38 +24,52 @@ _MAX_LENGTH = 1024
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Grid rows and columns of one tile (half-open)."""
+    """Grid rows, columns and output channel groups of one tile (half-open)."""
 
     rows: range
     columns: range
+    channel_groups: range
 
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """Row groups a tile, columns a tile, and how many output channel groups of weights are kept at once."""
+    """Rows, columns and output channel groups of a tile, and how many channel groups of weights are kept at once."""
 
-    row_groups: int
+    rows: int
     columns: int
+    channel_groups: int
     kept_weights: int
 
-    def tiles(self, layer: Superlayer, pixels: int) -> Iterator[Tile]:
-        """Tiles in order: columns outside, rows inside."""
-        height, width = layer.grid.height, layer.grid.width
-        step = self.row_groups * pixels
-        for left in range(0, width, self.columns):
-            for top in range(0, height, step):
-                yield Tile(range(top, min(height, top + step)), range(left, min(width, left + self.columns)))
+    def tiles(self, layer: Superlayer, lanes: int) -> Iterator[Tile]:
+        """Tiles in order: channels outside, then columns, then rows; `lanes` channels make a group."""
+        for channels in _cut(ceil(layer.grid.channels / lanes), self.channel_groups):
+            for columns in _cut(layer.grid.width, self.columns):
+                for rows in _cut(layer.grid.height, self.rows):
+                    yield Tile(rows, columns, channels)
+
+
+def _cut(size: int, step: int) -> Iterator[range]:
+    return (range(start, min(size, start + step)) for start in range(0, size, step))
 
 
 def tile(layer: Superlayer, target: Target) -> Tiling:
     """Largest tile that fits a group of banks; ToolError where a single column of one row group does not."""
-    kept = _kept_weights(layer, target)
-    columns = _columns(layer, target)
+    columns, pixels = _columns(layer, target), target.array.pixels
     groups = 1
-    most = ceil(layer.grid.height / target.array.pixels)
-    while groups < most and words(layer, target, groups + 1, columns) <= target.bank_depth:
+    while groups * pixels < layer.grid.height and words(layer, target, groups + 1, columns) <= target.bank_depth:
         groups += 1
-    return Tiling(groups, columns, kept)
+    kept, channels = _kept_weights(layer, target), ceil(layer.grid.channels / target.array.output_channels)
+    whole = Tiling(groups * pixels, columns, channels, kept)
+    return replace(whole, channel_groups=kept) if _blocks_are_cheaper(layer, whole, target) else whole
+
+
+def _blocks_are_cheaper(layer: Superlayer, whole: Tiling, target: Target) -> bool:
+    """True where loading the maps for each block of channels moves fewer bytes than the weights for each tile."""
+    count = sum(1 for _ in whole.tiles(layer, target.array.output_channels))
+    if count == 1 or whole.kept_weights >= whole.channel_groups or not layer.has_conv:
+        return False
+    weights, blocks = layer.weight_bytes * layer.grid.channels, ceil(whole.channel_groups / whole.kept_weights)
+    return layer.source.elements * (blocks - 1) < weights * (count - 1)
 
 
 def _columns(layer: Superlayer, target: Target) -> int:

@@ -54,18 +54,18 @@ class _Schedule:
 
     def run(self) -> Timing:
         saved: list[float] = []
-        for part in self._tiling.tiles(self._layer, self._target.array.pixels):
+        for part in self._tiling.tiles(self._layer, self._target.array.output_channels):
             # the tile before the last one has left its image group
             room = saved[-2] if len(saved) > 1 else 0.0
             saved.append(self._tile(part, room))
         return self._timing
 
     def _tile(self, part: Tile, room: float) -> float:
-        layer, channel_groups = self._layer, self._output_groups
-        if self._tiling.kept_weights < channel_groups:
+        layer = self._layer
+        if self._tiling.kept_weights < len(part.channel_groups):
             self._weights.clear()
         if layer.has_conv:
-            self._load_weights(0, room)
+            self._load_weights(part.channel_groups.start, room)
         loaded = self._load_source(part, room)
         operands = self._load_operands(part)
         groups = self._row_groups(part)
@@ -79,9 +79,10 @@ class _Schedule:
 
     # -- LOAD ---------------------------------------------------------------------------------------------------
 
-    @property
-    def _output_groups(self) -> int:
-        return ceil(self._layer.grid.channels / self._target.array.output_channels)
+    def _channels(self, part: Tile) -> int:
+        """Output channels of a tile."""
+        lanes = self._target.array.output_channels
+        return min(self._layer.grid.channels, part.channel_groups.stop * lanes) - part.channel_groups.start * lanes
 
     def _load(self, count: int, size: int, *after: float) -> float:
         """`count` LOADs of `size` bytes each."""
@@ -108,7 +109,7 @@ class _Schedule:
         return {row: self._load(1, wide * layer.source.channels, room) for row in rows}
 
     def _load_operands(self, part: Tile) -> float:
-        size = len(part.columns) * self._layer.grid.channels
+        size = len(part.columns) * self._channels(part)
         return self._load(len(part.rows) * self._layer.operands, size) if self._layer.operands else 0.0
 
     # -- CONV and MISC ------------------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ class _Schedule:
         duration = (len(part.columns) * passes + target.costs.conv_cycles) * target.cycle_ns
         ready = [_at(loaded, layer, rows) for rows in groups]
         done = [0.0] * len(groups)
-        for group in range(self._output_groups):
+        for group in part.channel_groups:
             weights = self._load_weights(group)
             for index, rows in enumerate(groups):
                 end = self._timing.run("conv", duration, weights, ready[index])
@@ -143,16 +144,15 @@ class _Schedule:
         """A pool or depthwise behind the convolution: its share of the sink's rows and columns."""
         sink = self._layer.sink
         columns = ceil(len(part.columns) * sink.width / self._layer.grid.width)
-        return self._channels(len(self._sink_rows(rows)), columns, ready)
+        return self._rows(part, len(self._sink_rows(rows)), columns, ready)
 
     def _alone(self, part: Tile, rows: range, ready: float) -> float:
-        return self._channels(len(rows), len(part.columns), ready)
+        return self._rows(part, len(rows), len(part.columns), ready)
 
-    def _channels(self, rows: int, columns: int, ready: float) -> float:
-        """All channels of some sink rows; one instruction for as many rows as MISC takes at once."""
+    def _rows(self, part: Tile, rows: int, columns: int, ready: float) -> float:
+        """All the tile's channels of some sink rows; one instruction for as many rows as MISC takes at once."""
         steps = ceil(rows / self._misc_rows)
-        groups = ceil(self._layer.sink.channels / self._target.array.input_channels)
-        return self._misc(steps, columns * groups, ready, instructions=steps)
+        return self._misc(steps, columns * len(part.channel_groups), ready, instructions=steps)
 
     @property
     def _misc_rows(self) -> int:
@@ -174,7 +174,7 @@ class _Schedule:
         """One SAVE a sink row, all channels."""
         layer, costs = self._layer, self._target.costs
         columns = len(part.columns) * layer.sink.width // layer.grid.width
-        size = columns * layer.sink.channels
+        size = columns * self._channels(part) * layer.sink.channels // layer.grid.channels
         each = costs.save_ns + costs.save_cycles * self._target.cycle_ns + size / costs.save_gb_s
         count = len(self._sink_rows(rows))
         self._timing.save_bytes += count * size
