@@ -85,13 +85,10 @@ class OnnxRuntimeBackend:
 
 def _write(graph: Graph, path: Path, quantized: bool) -> None:
     if quantized:
-        from lowwatt.ir import onnx_qdq
-
-        onnx_qdq.write(graph, path)
+        from lowwatt.ir.onnx_qdq import write
     else:
-        from lowwatt.ir import onnx_writer
-
-        onnx_writer.write(graph, path)
+        from lowwatt.ir.onnx_writer import write
+    write(graph, path)
 
 
 def _checked(inputs: Mapping[str, Array], names: tuple[str, ...]) -> Mapping[str, Array]:
