@@ -6,16 +6,19 @@ ids, pre-processing and head stand in the model's metadata as JSON (`lowwatt.lab
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from lowwatt.errors import ToolError, did_you_mean
 from lowwatt.files import write_bytes
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.ir.onnx_emit import Emitter
-from lowwatt.ir.onnx_ops import RULES, Rule, clipped
+from lowwatt.ir.onnx_ops import RULES, clipped
 
 DEFAULT_OPSET = 17
+
+AnyEmitter = TypeVar("AnyEmitter", bound=Emitter)
 
 
 def write(graph: Graph, path: str | Path, opset: int = DEFAULT_OPSET) -> None:
@@ -29,7 +32,7 @@ def write(graph: Graph, path: str | Path, opset: int = DEFAULT_OPSET) -> None:
     write_bytes(path, emit(FloatEmitter(graph, opset), RULES))
 
 
-def emit(emitter: Emitter, rules: Mapping[str, Rule]) -> bytes:
+def emit(emitter: AnyEmitter, rules: Mapping[str, Callable[[AnyEmitter, Node], None]]) -> bytes:
     """Bytes of the ONNX file of an emitter's graph."""
     for name in emitter.graph.inputs:
         emitter.begin(name)
