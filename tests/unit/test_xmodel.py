@@ -312,3 +312,29 @@ def test_damage_never_ends_in_anything_but_a_tool_error(case: str, tmp_path: Pat
         except ToolError:
             refused += 1
     assert refused > 20
+
+
+VALUES = [0, -1, 2**31 - 1, True, 1.5, float("nan"), "", "NONE", "SAME", b"", b"abc", [0], [0, 0], [-1, -1], [1] * 4]
+VALUES += [[2**31 - 1] * 4, [1.0, 1e30], [float("nan")] * 2, ["a", "b"], [1] * 8]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_wrong_attributes_never_end_in_anything_but_a_tool_error(seed: int, written: Path) -> None:
+    rng, whole = np.random.default_rng(seed), written.read_bytes()
+    outcomes = {"read": 0, "refused": 0}
+    for _ in range(150):
+        message = messages()["Graph"].FromString(whole)
+        op = message.op_node[rng.integers(len(message.op_node))]
+        if op.op_attr and rng.random() < 0.7:
+            key = sorted(op.op_attr)[rng.integers(len(op.op_attr))]
+            op.op_attr[key].Clear()
+            encode(op.op_attr[key], VALUES[rng.integers(len(VALUES))])
+        else:
+            op.op_type = message.op_node[rng.integers(len(message.op_node))].op_type
+        written.write_bytes(message.SerializeToString())
+        try:
+            read(written).verify()
+            outcomes["read"] += 1
+        except ToolError:
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 10

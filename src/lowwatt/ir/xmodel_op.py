@@ -100,6 +100,14 @@ class XOp:
             raise self.fail(f"attribute {key} must have {count} numbers", f"it has {len(value)}")
         return tuple(value)
 
+    def reals(self, key: str, count: int | None = None) -> tuple[float, ...]:
+        """Finite numbers `key`, `count` of them."""
+        value = self._get(key, None)
+        numbers = isinstance(value, list) and all(isinstance(v, (int, float)) and math.isfinite(v) for v in value)
+        if not numbers or (count is not None and len(value) != count):
+            raise self.fail(f"attribute {key} must be {count or ''} numbers", f"it is {value!r}"[:80])
+        return tuple(float(v) for v in value)
+
     def _get(self, key: str, default: Any) -> Any:
         value = self.attrs.get(key, default)
         if value is None:

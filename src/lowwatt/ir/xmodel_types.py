@@ -135,9 +135,10 @@ def _matmul(op: XOp, shapes: Sequence[Shape]) -> Converted:
 
 
 def _resize(op: XOp, shapes: Sequence[Shape]) -> Converted:
-    scale = op.attrs.get("scale")
-    if isinstance(scale, list) and len(scale) == 2:
-        scale = (float(scale[1]), float(scale[0]))
+    """By `scale`, or by the stated output shape where a size is given as an argument."""
+    if op.attrs.get("scale"):
+        width, height = op.reals("scale", 2)
+        scale = (height, width)
     elif len(shapes[0]) == 4 and len(op.shape) == 4:
         scale = (op.shape[1] / shapes[0][1], op.shape[2] / shapes[0][2])
     else:
@@ -151,14 +152,16 @@ def _slice(op: XOp, shapes: Sequence[Shape]) -> Converted:
 
 
 def _pads(op: XOp, shapes: Sequence[Shape]) -> Converted:
-    mode = op.text("mode").lower()
-    value = op.attrs.get("constant_values") or b"\0"
-    numbers = [(v + 128) % 256 - 128 for v in value] if isinstance(value, bytes) else list(value)
-    if len(set(numbers)) != 1:
+    """The constant is bytes in steps of the tensor (pad-fix), or real numbers (pad)."""
+    given, quant = op.attrs.get("constant_values") or b"\0", op.tensor_quant()
+    if isinstance(given, bytes):
+        steps = [(v + 128) % 256 - 128 for v in given]
+        values = [step * quant.scale if quant is not None else float(step) for step in steps]
+    else:
+        values = list(op.reals("constant_values"))
+    if len(set(values)) != 1:
         raise op.fail("different values on different sides are not supported")
-    quant = op.tensor_quant()
-    real = numbers[0] * quant.scale if quant is not None else float(numbers[0])
-    return "pad", {"pads": op.numbers("paddings"), "mode": mode, "value": real}
+    return "pad", {"pads": op.numbers("paddings"), "mode": op.text("mode").lower(), "value": values[0]}
 
 
 def _flatten(op: XOp, shapes: Sequence[Shape]) -> Converted:
