@@ -34,7 +34,8 @@ def read_image(path: str | Path, channels: int) -> NDArray[np.uint8]:
             where=str(source),
             why="empty file" if not len(content) else "no known image format",
         )
-    return image.reshape(image.shape[0], image.shape[1], channels)
+    pixels: NDArray[np.uint8] = image.reshape(image.shape[0], image.shape[1], channels)
+    return pixels
 
 
 def letterbox(image: NDArray[np.uint8], preprocess: Preprocess) -> tuple[NDArray[np.uint8], Letterbox]:

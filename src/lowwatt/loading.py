@@ -32,7 +32,8 @@ def load(path: str | Path) -> Graph | Program | Model:
         raise ToolError("unknown kind of file", where=str(source), hint=f"known: {known}")
     if not source.is_file():
         raise ToolError("no such file", where=str(source))
-    return _READERS[source.suffix](source)
+    loaded: Graph | Program | Model = _READERS[source.suffix](source)
+    return loaded
 
 
 def load_graph(path: str | Path) -> Graph:

@@ -96,14 +96,16 @@ class Letterbox:
     def to_input(self, xyxy: Array) -> NDArray[np.float32]:
         """Boxes (N, 4) in source pixels → input pixels."""
         offset = np.array([self.left, self.top, self.left, self.top], np.float32)
-        return np.asarray(xyxy, np.float32).reshape(-1, 4) * np.float32(self.scale) + offset
+        boxes: NDArray[np.float32] = np.asarray(xyxy, np.float32).reshape(-1, 4) * np.float32(self.scale) + offset
+        return boxes
 
     def to_source(self, xyxy: Array) -> NDArray[np.float32]:
         """Boxes (N, 4) in input pixels → source pixels, clipped to the image."""
         offset = np.array([self.left, self.top, self.left, self.top], np.float32)
         boxes = (np.asarray(xyxy, np.float32).reshape(-1, 4) - offset) / np.float32(self.scale)
         height, width = self.source
-        return np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
+        clipped: NDArray[np.float32] = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
+        return clipped
 
 
 @dataclass(frozen=True, slots=True)

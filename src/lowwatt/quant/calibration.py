@@ -58,7 +58,8 @@ def rounding_error(values: Array, fix_point: int, bits: int = 8) -> NDArray[np.f
     """Real value minus its nearest representable one (half up, saturated)."""
     scaled = np.asarray(values, np.float64) * 2.0**fix_point
     limit = 1 << (bits - 1)
-    return (scaled - np.clip(np.floor(scaled + 0.5), -limit, limit - 1)) * 2.0**-fix_point
+    error: NDArray[np.float64] = (scaled - np.clip(np.floor(scaled + 0.5), -limit, limit - 1)) * 2.0**-fix_point
+    return error
 
 
 def widest_fix_point(low: float, high: float, bits: int = 8) -> int:

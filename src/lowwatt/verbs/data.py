@@ -31,7 +31,8 @@ def calibration_batches(data: CocoData, preprocess: Preprocess, images: int) -> 
 
     Unreadable images are passed over.
     """
-    chosen = np.unique(np.linspace(0, len(data) - 1, min(images, len(data))).astype(int)) if len(data) else []
+    count = min(images, len(data))
+    chosen: list[int] = np.unique(np.linspace(0, len(data) - 1, count).astype(int)).tolist() if count else []
     batch: list[Array] = []
     for index in chosen:
         try:

@@ -75,8 +75,8 @@ def _figures(road: Road, program: Program) -> list[Figure]:
             "part of the latency: output elements and a constant",
             "lower",
         ),
-        ("fps", program.fps, "", "modelled", "1000 / latency", "higher"),
-        ("energy", energy.joules, "J", "modelled", energy.assumptions, "lower"),
+        ("frames a second", program.fps, "fps", "modelled", "1000 / latency", "higher"),
+        ("energy", energy.joules, "J", "modelled", energy.assumptions.removeprefix("modelled: "), "lower"),
         ("LPCV score", value, "", "modelled", "measured integer AP, modelled fps and energy", "higher"),
         ("model.safetensors", road.model_path.stat().st_size, "B", "measured", "fp16 weights", "lower"),
     ]

@@ -68,7 +68,8 @@ class Road:
         self._stage("export", lambda: self.export(report))
         program = self._stage("compile", lambda: self.compile(report))
         self._stage("run", lambda: self.measure(report))
-        return self._stage("report", lambda: self.report(model, report, program))
+        page: Report = self._stage("report", lambda: self.report(model, report, program))
+        return page
 
     def _stage(self, name: str, work: Callable[[], Any]) -> Any:
         began = time.monotonic()
