@@ -1,10 +1,11 @@
-"""YOLOX-FPGA as a Graph of shapes, built without torch: what the latency rows are computed on."""
+"""Graphs that the compiler is tested on: YOLOX-FPGA of shapes alone, built without torch, and a small quantized one."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from lowwatt.ir.graph import Graph
+from lowwatt.types import QuantParams
 
 
 class YoloxGraph:
@@ -75,3 +76,26 @@ class YoloxGraph:
 def yolox_graph(width: float, size: int, channels: int = 1, spp: bool = True, classes: int = 80) -> Graph:
     """YOLOX-FPGA of a width multiplier and input side."""
     return YoloxGraph(width, size, channels, spp, classes).graph
+
+
+def quantized_graph() -> Graph:
+    """A convolution with ReLU, an addition, a pool: 8x8x3 in, 4x4x6 out, random weights."""
+    random = np.random.default_rng(7)
+    g = Graph("small")
+    x = g.add_input("image", (1, 8, 8, 3), QuantParams.power_of_two(0))
+    w = g.add_constant("w", random.integers(-128, 128, (6, 3, 3, 3), np.int8), QuantParams.power_of_two(7))
+    b = g.add_constant("b", random.integers(-128, 128, (6,), np.int8), QuantParams.power_of_two(5))
+    v = g.add_constant("v", random.integers(-128, 128, (6, 1, 1, 6), np.int8), QuantParams.power_of_two(7))
+    y = g.add(
+        "conv2d",
+        [x, w, b],
+        "stem",
+        origin="net.stem",
+        pad=(1, 1, 1, 1),
+        activation="relu",
+        quant=QuantParams.power_of_two(-2),
+    )
+    z = g.add("conv2d", [y, v], "mix", quant=QuantParams.power_of_two(-2))
+    s = g.add("add", [z, y], "sum", quant=QuantParams.power_of_two(-3))
+    g.outputs = [g.add("max_pool", [s], "pool", kernel=(2, 2), stride=(2, 2), quant=QuantParams.power_of_two(-3))]
+    return g

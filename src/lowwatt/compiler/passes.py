@@ -59,7 +59,7 @@ def add_host_term(plan: Plan) -> None:
     """Reading the outputs on the board's CPU: so much an element and so much a frame (dpu.md 3.3)."""
     host = plan.target.host
     elements = sum(prod(plan.graph.tensor(name).shape[1:]) for name in plan.graph.outputs)
-    plan.host_nodes_ms = sum(layer.ms for layer in plan.layers if layer.where == "host")
+    plan.host_nodes_ms = sum((layer.ms for layer in plan.layers if layer.where == "host"), 0.0)
     plan.host_ms = host.element_ns * elements / _NS_PER_MS + host.frame_ms + plan.host_nodes_ms
 
 

@@ -74,7 +74,7 @@ class Program:
     @property
     def dpu_ms(self) -> float:
         """Milliseconds a frame on the accelerator."""
-        return sum(layer.ms for layer in self.layers if layer.where == "dpu")
+        return sum((layer.ms for layer in self.layers if layer.where == "dpu"), 0.0)
 
     @property
     def latency_ms(self) -> float:

@@ -71,8 +71,8 @@ _ISA1: Mapping[str, Limits] = {
 RULES: Mapping[int, Mapping[str, Limits]] = {0: _ISA0, 1: _ISA1}
 """Limits by instruction set and operator; an operator that is not there runs on the host."""
 
-FREE_OPS = ("reshape", "identity", "fix", "pad", "slice")
-"""Operators that cost nothing where their input is; they stay on the side of it."""
+MOVES = ("reshape", "identity", "fix", "pad", "slice")
+"""Operators that only move or relabel values; they stay on the side where their input is."""
 _FOLLOWS = "It moves values that the host has just made"
 
 _ACTIVATION = {0: "train with ReLU (on ISA1 machines hard-swish works too)", 1: "train with ReLU or hard-swish"}
@@ -95,7 +95,7 @@ def check(graph: Graph, target: Target) -> list[Verdict]:
     for node in graph.nodes:
         own = verdict(Subject(node, graph, producers, target))
         before = found.get(node.inputs[0]) if node.inputs else None
-        follows = node.op in FREE_OPS and before is not None and before.where == "host"
+        follows = node.op in MOVES and before is not None and before.where == "host"
         found[node.name] = replace(own, where="host", reasons=(_FOLLOWS,)) if follows and not own.reasons else own
     return list(found.values())
 

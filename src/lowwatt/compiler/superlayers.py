@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
+from lowwatt.compiler.rules import MOVES
 from lowwatt.compiler.subject import FeatureMap, Subject, Window
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.ir.ops import spec
 from lowwatt.targets import Target
 
-FREE = ("concat", "slice", "pad", "reshape", "fix", "identity")
+FREE = ("concat", *MOVES)
 """Operators that cost nothing: addresses, padding while loading, a shift that the next operator does anyway."""
 CONVOLUTIONS = ("conv2d", "transposed_conv2d", "linear")
 FOLDED = ("batch_norm", "relu", "relu6", "leaky_relu", "hard_sigmoid", "hard_swish")

@@ -1,0 +1,158 @@
+"""The program's file: same bytes for the same program, damage and strangers refused, the golden output checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lowwatt.compiler import Program, compile
+from lowwatt.compiler import program as module
+from lowwatt.errors import ToolError
+from lowwatt.files import read_archive, write_archive
+from lowwatt.ir import interpreter
+from lowwatt.ir.graph import Graph
+from lowwatt.sim import simulate
+from lowwatt.targets import load_target
+from yolox_graph import quantized_graph
+
+
+@pytest.fixture
+def quantized() -> Graph:
+    return quantized_graph()
+
+
+@pytest.fixture
+def saved(quantized: Graph, tmp_path: Path) -> Path:
+    path = tmp_path / "net.lwp"
+    compile(quantized).save(path)
+    return path
+
+
+def test_round_trip(quantized: Graph, saved: Path) -> None:
+    program, loaded = compile(quantized), Program.load(saved)
+    assert json.dumps(loaded.to_json(), sort_keys=True) == json.dumps(program.to_json(), sort_keys=True)
+    assert loaded.target == program.target
+    assert [n.name for n in loaded.graph.nodes] == [n.name for n in quantized.nodes]
+    assert np.array_equal(loaded.graph.tensor("w").data, quantized.tensor("w").data)
+    assert loaded.verify() == 0
+
+
+def test_same_program_same_bytes(quantized: Graph, saved: Path, tmp_path: Path) -> None:
+    compile(quantized.copy()).save(tmp_path / "again.lwp")
+    assert (tmp_path / "again.lwp").read_bytes() == saved.read_bytes()
+    Program.load(saved).save(tmp_path / "third.lwp")
+    assert (tmp_path / "third.lwp").read_bytes() == saved.read_bytes()
+
+
+def test_a_float_program_has_no_golden_output(tmp_path: Path) -> None:
+    g = Graph("float")
+    g.outputs = [g.add("max_pool", [g.add_input("x", (1, 4, 4, 3))], "y", kernel=(2, 2), stride=(2, 2))]
+    compile(g).save(tmp_path / "float.lwp")
+    loaded = Program.load(tmp_path / "float.lwp")
+    assert loaded.golden is None
+    with pytest.raises(ToolError, match="no golden"):
+        loaded.verify()
+
+
+def test_changed_weights_show_in_the_golden_output(saved: Path) -> None:
+    program = Program.load(saved)
+    weights = program.graph.tensor("w")
+    assert weights.data is not None
+    weights.data = weights.data ^ np.int8(64)
+    assert program.verify() > 0
+
+
+def test_truncated_and_altered_files_end_in_a_clear_error(saved: Path, tmp_path: Path) -> None:
+    whole = saved.read_bytes()
+    bad = tmp_path / "bad.lwp"
+    rng = random.Random(0)
+    survived = 0
+    for attempt in range(120):
+        data = bytearray(whole)
+        if attempt % 2:
+            del data[rng.randrange(len(data)) :]
+        else:
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        bad.write_bytes(bytes(data))
+        try:
+            program = Program.load(bad)
+        except ToolError as error:
+            assert "bad.lwp" in error.where
+        else:
+            survived += 1  # a flip in the archive's own bookkeeping that the content does not depend on
+            assert program.verify() == 0
+    assert survived < 40
+
+
+@pytest.mark.parametrize("missing", ["program.json", "graph/graph.txt", "golden/output/000.npy"])
+def test_missing_members_are_named(saved: Path, missing: str) -> None:
+    members = read_archive(saved)
+    del members[missing]
+    write_archive(saved, members)
+    with pytest.raises(ToolError) as error:
+        Program.load(saved)
+    assert missing.split("/")[-1] in error.value.why
+
+
+@pytest.mark.parametrize("key", ["layers", "verdicts", "machine", "fingerprint", "host_ms", "format"])
+def test_missing_or_wrong_json_is_an_error(saved: Path, key: str) -> None:
+    members = read_archive(saved)
+    description = json.loads(members["program.json"])
+    for value in (None, [1], "x", {"a": 1}):
+        write_archive(saved, {**members, "program.json": json.dumps({**description, key: value}).encode()})
+        with pytest.raises(ToolError):
+            Program.load(saved)
+
+
+def test_a_newer_format_is_refused(saved: Path) -> None:
+    members = read_archive(saved)
+    description = {**json.loads(members["program.json"]), "format": module.FORMAT + 1}
+    write_archive(saved, {**members, "program.json": json.dumps(description).encode()})
+    with pytest.raises(ToolError, match="newer lowwatt"):
+        Program.load(saved)
+
+
+def test_another_machine_of_the_same_name_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = load_target("ultra96v2-lpcv")
+    other = dataclasses.replace(target, options=dataclasses.replace(target.options, eltwise_mul=True))
+    monkeypatch.setattr(module, "load_target", lambda name: other)
+    with pytest.raises(ToolError, match="another machine") as error:
+        Program.load(saved)
+    assert error.value.hint == f"lowwatt compile {saved} --target ultra96v2-lpcv --out {saved}"
+
+
+def test_a_machine_of_ones_own_travels_with_the_program(quantized: Graph, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("base: kv260\nname: own\nclock_mhz: 200\n")
+    compile(quantized, tmp_path / "own.yaml").save(tmp_path / "net.lwp")
+    (tmp_path / "own.yaml").unlink()
+    assert Program.load(tmp_path / "net.lwp").target.clock_mhz == 200
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x00" * 1000, b"{}"])
+def test_foreign_files(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.lwp").write_bytes(content)
+    with pytest.raises(ToolError):
+        Program.load(tmp_path / "x.lwp")
+    with pytest.raises(ToolError):
+        Program.load(tmp_path / "none.lwp")
+
+
+def test_simulation_gives_the_reference_integers_and_the_costs(quantized: Graph) -> None:
+    program = compile(quantized)
+    inputs = {"image": np.random.default_rng(3).integers(-128, 128, (1, 8, 8, 3), np.int8)}
+    found = simulate(program, inputs)
+    expected = interpreter.run(quantized, inputs)
+    assert all(np.array_equal(found.outputs[name], expected[name]) for name in quantized.outputs)
+    assert found.cycles["conv"] == sum(layer.cycles["conv"] for layer in program.layers) > 0
+
+
+def test_a_float_program_cannot_be_simulated() -> None:
+    g = Graph("float")
+    g.outputs = [g.add("max_pool", [g.add_input("x", (1, 4, 4, 3))], "y", kernel=(2, 2), stride=(2, 2))]
+    with pytest.raises(ToolError, match="float program"):
+        simulate(compile(g), {"x": np.zeros((1, 4, 4, 3))})
