@@ -85,10 +85,13 @@ class OnnxRuntimeBackend:
 
 def _write(graph: Graph, path: Path, quantized: bool) -> None:
     if quantized:
-        from lowwatt.ir.onnx_qdq import write
+        from lowwatt.ir import onnx_qdq
+
+        onnx_qdq.write(graph, path)
     else:
-        from lowwatt.ir.onnx_writer import write
-    write(graph, path)
+        from lowwatt.ir import onnx_writer
+
+        onnx_writer.write(graph, path)
 
 
 def _checked(inputs: Mapping[str, Array], names: tuple[str, ...]) -> Mapping[str, Array]:
