@@ -12,6 +12,7 @@ import pytest
 from lowwatt.ir.graph import Graph
 from lowwatt.ir.interpreter import execute, run
 from lowwatt.ir.xmodel import read, write
+from lowwatt.ir.xmodel_proto import decode, messages
 
 CASES = Path(__file__).parent / "cases"
 COPIES = ("upload", "download", "fix2float")
@@ -65,6 +66,32 @@ def test_written_again_every_case_gives_the_same_integers(shared: Path, tmp_path
         again = run(read(tmp_path / "again.xmodel"), inputs)
         for output in case["outputs"]:
             np.testing.assert_array_equal(again[output["name"]], np.load(folder / output["file"]), folder.name)
+
+
+# flatten becomes reshape; an average without the DPU's factor gets it; between relu and concat of one fix point a
+# `fix` is left out, and behind a slice one is put in: the integers stay the same
+WRITTEN_OTHERWISE = {"case060", "case071", "case078", "case080", "case082", "case086", "case088", "case090", "case094"}
+
+
+def _operators(path: Path) -> dict[str, Any]:
+    message = messages()["Graph"].FromString(path.read_bytes())
+    return {
+        op.op_name: (
+            op.op_type,
+            {arg.arg_name: list(arg.arg_ops) for arg in op.args},
+            {key: decode(op.op_attr[key]) for key in ("kernel", "stride", "scale", "fix_point") if key in op.op_attr},
+            list(op.output_tensor.tensor_dim),
+        )
+        for op in message.op_node
+    }
+
+
+def test_written_again_the_file_has_the_operators_that_the_vendors_library_loaded(shared: Path, tmp_path: Path) -> None:
+    folders = [f for f in (shared / "golden").glob("case*-A") if f.name[:7] not in WRITTEN_OTHERWISE]
+    assert len(folders) == 40
+    for folder in folders:
+        write(read(folder / "model.xmodel"), tmp_path / "again.xmodel")
+        assert _operators(tmp_path / "again.xmodel") == _operators(folder / "model.xmodel"), folder.name
 
 
 def test_real_input_equals_integer_input(shared: Path) -> None:

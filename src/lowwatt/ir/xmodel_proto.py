@@ -143,7 +143,7 @@ def _file() -> Any:
 def messages() -> dict[str, Any]:
     """Message classes by name: Graph, OPNode, OpArg, Tensor, SubGraph, AttrValue, …"""
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(_file())
+    pool.AddSerializedFile(_file().SerializeToString())
     names = [*_MESSAGES, "AttrValue"]
     found = {n: pool.FindMessageTypeByName(f"{_PACKAGE}.{n}") for n in names}
     return {n: message_factory.GetMessageClass(d) for n, d in found.items()}
