@@ -7,7 +7,6 @@ on constants or shapes alone is computed while reading, so shapes must be static
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,10 @@ import numpy as np
 from lowwatt.errors import ToolError, did_you_mean
 from lowwatt.ir.builder import TO_NCHW, LayoutBuilder, Value
 from lowwatt.ir.graph import Graph
-from lowwatt.ir.onnx_rules import RULES, Call
+from lowwatt.ir.onnx_call import Call
+from lowwatt.ir.onnx_layers import LAYER_RULES
+from lowwatt.ir.onnx_meta import read_meta
+from lowwatt.ir.onnx_shapes import SHAPE_RULES
 from lowwatt.types import Array, Shape
 
 
@@ -54,6 +56,16 @@ def _load(path: Path) -> Any:
     return model
 
 
+RULES = {**LAYER_RULES, **SHAPE_RULES}
+"""ONNX operator → rule, opsets 7 to 21."""
+
+_GROWING = ("ConstantOfShape", "Expand", "Tile", "Range")
+"""Operators whose result can be far larger than their operands."""
+
+_GREATEST_CONSTANT = 1 << 27
+"""Elements that a computed constant may have."""
+
+
 class _Reader:
     """Reads the nodes of one model in order into a builder."""
 
@@ -73,7 +85,7 @@ class _Reader:
         outputs = [(o.name, self._value(o.name, "the graph's outputs")) for o in self._graph.output]
         graph = self._builder.finish(outputs)
         graph.name = graph.name or name
-        graph.meta.update(_stored_meta(self._metadata))
+        graph.meta.update(read_meta(self._metadata))
         return graph
 
     def _read_constants(self) -> None:
@@ -125,12 +137,25 @@ class _Reader:
         """Value of a node on constants, by ONNX's own reference."""
         from onnx.reference import ReferenceEvaluator
 
+        if "Random" in node.op_type or node.op_type in ("Bernoulli", "Multinomial"):
+            raise _unsupported(node, node.name)
+        if node.op_type in _GROWING and _grown(node, inputs) > _GREATEST_CONSTANT:
+            raise ToolError(f"the constant of {node.op_type} is too large", where=node.name or node.output[0])
         feeds = {name: v.data for name, v in zip(node.input, inputs, strict=True) if v is not None}
         try:
             return list(ReferenceEvaluator(node, opsets={"": self._opset}).run(None, feeds))
         except Exception as error:  # the reference raises what NumPy raises
             where = node.name or node.output[0]
             raise ToolError(f"cannot compute the constant {node.op_type}", where=where, why=str(error)) from None
+
+
+def _grown(node: Any, inputs: list[Value | None]) -> float:
+    """Elements that a growing operator would make, roughly."""
+    numbers = [np.abs(np.asarray(v.data, np.float64)) for v in inputs if v is not None and v.data is not None]
+    if node.op_type == "Range":
+        return float(numbers[0] + numbers[1]) / max(float(numbers[2]), 1e-9)
+    size = 1.0 if node.op_type == "ConstantOfShape" else float(numbers[0].size)
+    return size * float(np.prod(np.maximum(numbers[-1], 1)))
 
 
 def _attributes(node: Any) -> dict[str, Any]:
@@ -170,13 +195,6 @@ def _shape_constant(node: Any, value: Value) -> Array:
     return np.asarray(value.shape[attributes.get("start") : attributes.get("end")], np.int64)
 
 
-def _stored_meta(metadata: dict[str, str]) -> dict[str, Any]:
-    """Meta that our own writer left in the file."""
-    from lowwatt.ir.onnx_meta import read_meta
-
-    return read_meta(metadata)
-
-
 def _unsupported(node: Any, name: str) -> ToolError:
     kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     if "QuantizeLinear" in node.op_type or "DequantizeLinear" in node.op_type or "Integer" in node.op_type:
@@ -185,8 +203,4 @@ def _unsupported(node: Any, name: str) -> ToolError:
             where=name,
             hint="give the float model, or an .xmodel or .lwg of the quantized one",
         )
-    return ToolError(f"unsupported ONNX operator {kind}", where=name, hint=did_you_mean(node.op_type, _supported()))
-
-
-def _supported() -> Iterator[str]:
-    return iter(RULES)
+    return ToolError(f"unsupported ONNX operator {kind}", where=name, hint=did_you_mean(node.op_type, RULES))
