@@ -1,7 +1,8 @@
 """Augmentation of images and boxes: mosaic, affine, flip and letterbox, as one warp for each source image.
 
-Images stay uint8 (H, W, C) all the way; boxes are float32 (N, 4) corners in pixels. The chain of YOLOX (paste four images on a
-double-size canvas, transform the canvas, crop) is one affine map per image, so each pixel is interpolated once.
+Images stay uint8 (H, W, C) all the way; boxes are float32 (N, 4) corners in pixels. The chain of YOLOX (paste four
+images on a double-size canvas, transform the canvas, crop) is one affine map per image, so each pixel is interpolated
+once.
 """
 
 from __future__ import annotations
@@ -39,9 +40,7 @@ def plain(sample: Sample, side: int, rng: np.random.Generator, flip: float, pad_
     return _combine([sample], [letterbox_matrix(sample.image, side)], side, rng, flip, pad_value)
 
 
-def affine(
-    sample: Sample, side: int, rng: np.random.Generator, settings: TrainSettings, pad_value: int = 0
-) -> Sample:
+def affine(sample: Sample, side: int, rng: np.random.Generator, settings: TrainSettings, pad_value: int = 0) -> Sample:
     """Letterbox to the middle of (side, side), then a random affine map, then a random mirror."""
     place = _shift(-side / 2, -side / 2) @ letterbox_matrix(sample.image, side)
     return _combine([sample], [random_affine(side, rng, settings) @ place], side, rng, settings.flip, pad_value)
@@ -78,7 +77,7 @@ def random_affine(side: int, rng: np.random.Generator, settings: TrainSettings) 
     cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
     rotate = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
     skew = np.array([[1, shear_x, 0], [shear_y, 1, 0], [0, 0, 1]])
-    return _shift(move_x, move_y) @ skew @ rotate
+    return np.asarray(_shift(move_x, move_y) @ skew @ rotate)
 
 
 def transform_boxes(boxes: Corners, matrix: Matrix) -> Corners:

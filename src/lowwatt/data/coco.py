@@ -28,8 +28,8 @@ class CocoImage:
 class Boxes:
     """Annotations of one image as parallel arrays.
 
-    xywh float64 (N, 4) in pixels as the file has it; label int64 (N,), index into the data set's labels; crowd bool (N,);
-    area float64 (N,), which decides what counts as small, medium and large.
+    xywh float64 (N, 4) in pixels as the file has it; label int64 (N,), index into the data set's labels; crowd bool
+    (N,); area float64 (N,), which decides what counts as small, medium and large.
     """
 
     xywh: NDArray[np.float64]
@@ -131,23 +131,17 @@ def _choose(names: dict[int, str], classes: Sequence[str], source: Path) -> list
     by_name = {name: category for category, name in sorted(names.items(), reverse=True)}
     for name in classes:
         if name not in by_name:
-            raise ToolError(
-                f"the data set has no class {name!r}", where=str(source), hint=did_you_mean(name, by_name)
-            )
+            raise ToolError(f"the data set has no class {name!r}", where=str(source), hint=did_you_mean(name, by_name))
     if len(set(classes)) != len(classes) or not classes:
         raise ToolError("data.classes is empty or names a class twice", where=str(source))
     return [by_name[name] for name in classes]
 
 
-def _images(
-    content: dict[str, Any], folder: Path, source: Path, problems: list[Finding]
-) -> tuple[CocoImage, ...]:
+def _images(content: dict[str, Any], folder: Path, source: Path, problems: list[Finding]) -> tuple[CocoImage, ...]:
     found: dict[int, CocoImage] = {}
     for row in content["images"]:
         try:
-            image = CocoImage(
-                int(row["id"]), folder / row["file_name"], int(row["width"]), int(row["height"])
-            )
+            image = CocoImage(int(row["id"]), folder / row["file_name"], int(row["width"]), int(row["height"]))
         except (KeyError, TypeError, ValueError) as error:
             why = f"{error!r} in {str(row)[:80]}"
             raise ToolError("an image needs id, file_name, width and height", where=str(source), why=why) from None
@@ -178,13 +172,14 @@ def _problem(row: Any, image_ids: set[int], categories: set[int], seen: set[Any]
         box = np.asarray(row["bbox"], np.float64)
         image, category, identity = row["image_id"], row["category_id"], row.get("id")
         fresh = identity is None or identity not in seen
+        has_image, has_category = image in image_ids, category in categories
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return "malformed annotation", repr(error)
     if box.shape != (4,) or not np.isfinite(box).all():
         return "malformed annotation", f"bbox {row['bbox']}"
-    if image not in image_ids:
+    if not has_image:
         return "unknown image id", f"image_id {image} is not among the images"
-    if category not in categories:
+    if not has_category:
         return "unknown category id", f"category_id {category} is not among the categories"
     if not fresh:
         return "duplicate annotation id", f"id {identity} is taken"

@@ -125,4 +125,3 @@ class TrainLoader:
             return affine(self.cache[index], side, rng, settings, pad)
         others = rng.integers(0, len(self.cache), 3)
         return mosaic([self.cache[index], *(self.cache[int(i)] for i in others)], side, rng, settings, pad)
-

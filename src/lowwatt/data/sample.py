@@ -1,7 +1,7 @@
 """The embedded sample set: real handwritten digits (scikit-learn's) pasted into textured scenes, in COCO format.
 
-It is made in seconds, needs no download, and is hard enough to be useful: digits overlap, shrink to 14 pixels, and are
-darker or lighter than their surroundings. Train and val share no digit image.
+It is made in seconds, needs no download, and is hard enough to be useful: digits overlap, shrink to a fifth of the
+picture, and are darker or lighter than their surroundings. Train and val share no digit image.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def draw_scene(
     """One gray scene (size, size) uint8 and its boxes (label, x, y, width, height) in pixels."""
     scene = _background(size, rng)
     boxes: list[tuple[int, int, int, int, int]] = []
-    for _ in range(int(rng.integers(0, 8))):
+    wanted = 0 if rng.random() < 0.05 else int(rng.integers(2, 10))
+    for _ in range(wanted):
         pick = int(rng.integers(len(pool[1])))
         box = _paste(scene, pool[0][pick], boxes, rng)
         if box is not None:
@@ -154,7 +155,7 @@ def _paste(
     import cv2
 
     size = len(scene)
-    side = int(size * np.exp(rng.uniform(np.log(0.12), np.log(0.5))))
+    side = int(size * np.exp(rng.uniform(np.log(0.2), np.log(0.5))))
     stretch = rng.uniform(0.75, 1.1)
     mask = cv2.resize(np.pad(digit, 1), (max(8, int(side * stretch)), side), interpolation=cv2.INTER_CUBIC)
     mask = np.clip(mask, 0, 1)
@@ -165,7 +166,7 @@ def _paste(
     if any(_overlap((x, y, width, height), box[1:]) > 0.25 for box in taken):
         return None
     place = scene[y : y + height, x : x + width]
-    contrast = rng.uniform(45, 110) * (1 if place.mean() < rng.uniform(90, 165) else -1)
+    contrast = rng.uniform(60, 120) * (1 if place.mean() < rng.uniform(90, 165) else -1)
     place += contrast * mask
     return x, y, width, height
 

@@ -1,7 +1,7 @@
 """YOLOX and YOLOX-FPGA, whole in this file: CSPDarknet, PAFPN, decoupled head.
 
-Blocks and parameter layout follow YOLOX (Ge et al., 2021, arXiv 2107.08430). YOLOX-FPGA is the LPCV 2021 winner's change of operators
-for the DPU: SiLU → ReLU, Focus → three convolutions, max-pool SPP → dilated convolutions, one gray input channel.
+Blocks follow YOLOX (Ge et al., 2021, arXiv 2107.08430). YOLOX-FPGA is the LPCV 2021 winner's change of operators for
+the DPU: SiLU → ReLU, Focus → three convolutions, max-pool SPP → dilated convolutions, one gray input channel.
 """
 
 from __future__ import annotations

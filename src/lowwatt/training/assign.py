@@ -1,8 +1,8 @@
 """SimOTA: which anchor point learns which box (YOLOX, Ge et al., 2021), without the boxes x anchors x classes tensor.
 
-The class cost of a box is a binary cross-entropy summed over the classes, with a one-hot target. The target differs from
-all-zero at one class only, so the sum is Σ_c -log(1 - s_c), which does not depend on the box, plus log(1 - s_l) - log(s_l) at
-the box's label l. That leaves boxes x anchors.
+The class cost of a box is a binary cross-entropy summed over the classes, with a one-hot target. The target differs
+from all-zero at one class only, so the sum is Σ_c -log(1 - s_c), which does not depend on the box, plus
+log(1 - s_l) - log(s_l) at the box's label l. That leaves boxes x anchors.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _TINY = 1e-12
 class Predictions:
     """Raw outputs of a batch, anchors of all strides in a row.
 
-    cls (B, A, C), box (B, A, 4) as the network gives it, obj (B, A); xyxy (B, A, 4) the decoded corners in input pixels;
-    centre (A, 2) the anchor points in pixels, stride (A,).
+    cls (B, A, C), box (B, A, 4) as the network gives it, obj (B, A); xyxy (B, A, 4) the decoded corners in input
+    pixels; centre (A, 2) the anchor points in pixels, stride (A,).
     """
 
     cls: Tensor

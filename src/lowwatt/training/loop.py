@@ -44,9 +44,10 @@ def train(
 ) -> Model:
     """Train a recipe (or the path of one, with `key=value` overrides) and return the best averaged weights.
 
-    Writes to the folder `out`: model.safetensors (best on val so far), recipe.yaml, log.csv, last.ckpt. `data` is (train, val)
-    where it is not to be read from the recipe. `resume` continues an interrupted run exactly, from its last whole epoch.
-    With `train.minutes` the schedule is shortened to end in time; such a run depends on the machine's speed.
+    Writes to the folder `out`: model.safetensors (best on val so far), recipe.yaml, log.csv, last.ckpt. `data` is
+    (train, val) where it is not to be read from the recipe. `resume` continues an interrupted run exactly, from its
+    last whole epoch. With `train.minutes` the schedule is shortened to end in time; such a run depends on the
+    machine's speed.
 
     Raises ToolError for a faulty recipe or data set, and where the loss is no longer a number.
 
@@ -158,7 +159,7 @@ class Trainer:
             raise ToolError(
                 f"the loss became {value}",
                 where=f"epoch {step // self.loader.steps + 1}, step {step + 1}",
-                why=f"iou {float(losses.iou):.3g}, cls {float(losses.cls):.3g}, obj {float(losses.obj):.3g}, rate {rate:.3g}",
+                why=f"iou {losses.iou:.3g}, cls {losses.cls:.3g}, obj {losses.obj:.3g}, rate {rate:.3g}",
                 hint="lower train.lr or raise train.warmup_epochs; --resume starts from the last whole epoch",
             )
         self.optimizer.zero_grad(set_to_none=True)

@@ -30,7 +30,7 @@ class Losses:
 
 
 def flatten(outputs: Sequence[Tensor], side: tuple[int, int], strides: Sequence[int]) -> Predictions:
-    """The network's NCHW outputs as one row of anchors with decoded boxes, in float32. `side` is (height, width) of the input."""
+    """NCHW outputs as one row of anchors with decoded boxes, float32; `side` is the input's (height, width)."""
     rows = [out.flatten(2).transpose(1, 2).float() for out in outputs]
     cls, box, obj = (torch.cat(rows[kind::3], 1) for kind in range(3))
     cell, stride = anchor_points(side, strides, box.device)
@@ -45,9 +45,7 @@ def anchor_points(side: tuple[int, int], strides: Sequence[int], device: torch.d
     cells, steps = [], []
     for stride in strides:
         height, width = side[0] // stride, side[1] // stride
-        y, x = torch.meshgrid(
-            torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
-        )
+        y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
         cells.append(torch.stack((x, y), -1).reshape(-1, 2).float())
         steps.append(torch.full((height * width,), float(stride), device=device))
     return torch.cat(cells), torch.cat(steps)
@@ -67,7 +65,7 @@ def pad_targets(
 
 
 def detection_loss(predictions: Predictions, targets: Targets, l1: bool) -> Losses:
-    """Assign, then IoU loss 1 - IoU² (weight 5), class loss against IoU-soft targets, objectness loss, and L1 where wanted."""
+    """Assign; then IoU loss 1 - IoU² (weight 5), class loss to IoU-soft targets, objectness loss, L1 where wanted."""
     matched = assign(predictions, targets)
     count = matched.positive.sum().clamp(min=1)
     image, anchor = matched.positive.nonzero(as_tuple=True)
@@ -81,7 +79,9 @@ def detection_loss(predictions: Predictions, targets: Targets, l1: bool) -> Loss
     if l1:
         raw = raw_targets(goal, predictions.centre[anchor], predictions.stride[anchor])
         l1_loss = (predictions.box[image, anchor] - raw).abs().sum() / count
-    return Losses(iou_loss + obj_loss + cls_loss + l1_loss, iou_loss, cls_loss, obj_loss, l1_loss, matched.positive.sum())
+    return Losses(
+        iou_loss + obj_loss + cls_loss + l1_loss, iou_loss, cls_loss, obj_loss, l1_loss, matched.positive.sum()
+    )
 
 
 def _class_loss(cls: Tensor, label: Tensor, matched: Assignment, image: Tensor, anchor: Tensor) -> Tensor:
