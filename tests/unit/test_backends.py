@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from lowwatt.backends import available, backend_names, open_backend
-from lowwatt.backends.core import CoreBackend
 from lowwatt.errors import ToolError
 from lowwatt.ir import xmodel
 from lowwatt.ir.graph import Graph
@@ -193,28 +192,30 @@ def test_availability(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install" in missing["onnxruntime"].how_to_install
 
 
-# -- the golden vectors, on the compiled core ------------------------------------------------------------
+# -- the golden vectors ----------------------------------------------------------------------------------
+
+OPENED = [*(("core", {"isa": kernel}) for kernel in core.kernels()), ("onnxruntime", {})]
 
 
-def golden(folder: Path, kernel: str) -> int:
-    """Outputs of one case on the core, bit for bit; returns the number of elements."""
+def golden(folder: Path, name: str, options: dict[str, str]) -> int:
+    """Outputs of one case on a backend, bit for bit; returns the number of elements."""
     case = json.loads((folder / "case.json").read_text())
-    backend = CoreBackend(xmodel.read(folder / "model.xmodel"), kernel)
+    backend = open_backend(name, xmodel.read(folder / "model.xmodel"), **options)
     found = backend.run({i["name"]: np.load(folder / i["file"]) for i in case["inputs"]})
     for output in case["outputs"]:
         np.testing.assert_array_equal(found[output["name"]], np.load(folder / output["file"]), folder.name)
     return sum(value.size for value in found.values())
 
 
-@pytest.mark.parametrize("kernel", core.kernels())
-def test_stored_golden_cases(kernel: str) -> None:
+@pytest.mark.parametrize(("name", "options"), OPENED)
+def test_stored_golden_cases(name: str, options: dict[str, str]) -> None:
     folders = sorted(path for path in CASES.iterdir() if path.is_dir())
     assert len(folders) >= 6
-    assert sum(golden(folder, kernel) for folder in folders) > 1000
+    assert sum(golden(folder, name, options) for folder in folders) > 1000
 
 
-@pytest.mark.parametrize("kernel", core.kernels())
-def test_all_golden_cases(kernel: str, shared: Path) -> None:
+@pytest.mark.parametrize(("name", "options"), OPENED)
+def test_all_golden_cases(name: str, options: dict[str, str], shared: Path) -> None:
     folders = sorted((shared / "golden").glob("case*"))
     assert len(folders) == 94
-    assert sum(golden(folder, kernel) for folder in folders) == 89_600
+    assert sum(golden(folder, name, options) for folder in folders) == 89_600

@@ -1,0 +1,66 @@
+"""Time of one frame of YOLOX-FPGA (width .375, 320 x 320, gray) on the compiled core, one thread, beside onnxruntime.
+
+Weights are random: the time of integer convolutions does not depend on them.
+
+    python benchmarks/core_speed.py
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from lowwatt.backends import Backend, open_backend
+from lowwatt.backends.kernels import load_core
+from lowwatt.ir.graph import Graph
+from lowwatt.types import QuantParams
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from yolox_graph import yolox_graph
+
+BAR_MS = 60.0
+RUNS = 20
+
+
+def quantized_yolox() -> Graph:
+    """The graph with int8 tensors; weights at fix point 7, so that maps neither die out nor saturate whole."""
+    graph = yolox_graph(0.375, 320, 1)
+    random = np.random.default_rng(0)
+    for tensor in graph.tensors.values():
+        tensor.quant = QuantParams.power_of_two(7 if tensor.is_constant else 0)
+        tensor.dtype = "int8"
+        if tensor.is_constant:
+            tensor.data = random.integers(-16, 17, tensor.shape).astype(np.int8)
+    return graph
+
+
+def best_ms(backend: Backend, image: np.ndarray) -> float:
+    """Least wall time of some runs: other work on the machine can only add to it."""
+    name, times = backend.inputs[0], []
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        backend.run({name: image})
+        times.append(time.perf_counter() - start)
+    return 1000 * min(times)
+
+
+def main() -> int:
+    graph = quantized_yolox()
+    image = np.random.default_rng(1).integers(0, 128, (1, 320, 320, 1)).astype(np.int8)
+    print(f"{platform.machine()}, kernels {', '.join(load_core().kernels())}")
+    for optimise in (False, True):
+        runtime = open_backend("onnxruntime", graph, optimise=optimise, threads=1)
+        print(f"onnxruntime QDQ, optimisation {'on' if optimise else 'off'}: {best_ms(runtime, image):.1f} ms")
+    figure = best_ms(open_backend("core", graph), image)
+    holds = figure <= BAR_MS
+    verdict = "holds" if holds else "falls short"
+    print(f"YOLOX-FPGA .375 at 320 on the compiled core, one thread: {figure:.1f} ms, bar {BAR_MS:.0f} ms: {verdict}")
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
