@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from lowwatt.compiler import compile
@@ -44,3 +46,26 @@ def test_layers_and_work_of_the_winner() -> None:
 def test_mean_error_over_the_rows() -> None:
     errors = [abs(_compile(row).latency_ms / row.latency_ms - 1) for row in LATENCY_ROWS]
     assert sum(errors) / len(errors) < 0.01
+
+
+def test_the_captured_network_takes_the_same_time() -> None:
+    pytest.importorskip("torch")
+    from lowwatt.recipe import load_recipe
+    from lowwatt.verbs.compile import untrained_graph
+
+    captured = compile(untrained_graph(load_recipe(None, ["model.size=320"]), 80))
+    built = compile(yolox_graph(0.375, 320))
+    assert sorted(layer.ms for layer in captured.layers) == pytest.approx(sorted(layer.ms for layer in built.layers))
+    assert captured.macs == built.macs and captured.host_ms == pytest.approx(built.host_ms)
+
+
+def test_yolox_nano_runs_with_its_silu_on_the_host(shared: Path) -> None:
+    """Other people's network: every operator gets a verdict, those that stay are the known ones (dpu.md 1.5)."""
+    from lowwatt.ir import onnx_reader
+
+    program = compile(onnx_reader.read(shared / "data/weights/yolox_nano_416.onnx"), "kv260")
+    host = {verdict.op for verdict in program.verdicts if verdict.where == "host"}
+    assert {"sigmoid", "mul", "slice", "max_pool"} <= host
+    assert not host & {"conv2d", "depthwise_conv2d", "add", "resize"}
+    assert 0 < program.host_nodes_ms < program.host_ms
+    assert len(program.segments) > 100

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lowwatt.compiler.rules import RULES, Verdict, check
+from lowwatt.compiler.rules import RULES, Verdict, check, group
 from lowwatt.ir.graph import Graph
 from lowwatt.ir.ops import operator_names
 from lowwatt.targets import Target, load_target
@@ -147,6 +147,14 @@ def test_silu_written_as_two_operators_is_recognised() -> None:
     g.outputs = [g.add("mul", ["before", "node"], "gated")]
     sigmoid, mul = check(g, LPCV)[-2:]
     assert "ReLU" in sigmoid.remedy and "ReLU" in mul.remedy
+
+
+def test_nodes_with_one_reason_are_one_group() -> None:
+    g = one("silu")
+    g.add("silu", ["before"], "other")
+    g.outputs.append(g.add("softmax", ["before"], "soft", axis=3))
+    groups = group(check(g, LPCV))
+    assert [(first.op, nodes) for first, nodes in groups] == [("silu", ["node", "other"]), ("softmax", ["soft"])]
 
 
 def test_an_activation_needs_a_convolution_before_it() -> None:
