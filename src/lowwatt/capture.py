@@ -40,7 +40,7 @@ def capture(
         program = _export(module, example)
     reader = _Reader(program, LayoutBuilder(name or type(module).__name__))
     outputs = [value for value in map(reader.read, program.graph.nodes) if value is not None][-1]
-    names = list(output_names) if output_names is not None else [value.name for value in outputs]
+    names: list[Any] = [None] * len(outputs) if output_names is None else list(output_names)
     if len(names) != len(outputs):
         raise ToolError("the names of the outputs do not fit", why=f"{len(names)} names for {len(outputs)} tensors")
     return reader.builder.finish(list(zip(names, outputs, strict=True)))

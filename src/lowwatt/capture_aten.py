@@ -129,18 +129,21 @@ def _linear(b: LayoutBuilder, call: Call) -> Value:
 
 
 def _matmul(b: LayoutBuilder, call: Call) -> Value:
-    key = "other" if "other" in call.args else "mat2"
-    weights = _data(call, key)
-    if weights is None or weights.ndim != 2:
-        call.refuse("a product needs a constant matrix on its right")
-    return b.linear(call.x, weights.T, None, **call.names)
+    return b.linear(call.x, _matrix(call, "other" if "other" in call.args else "mat2"), None, **call.names)
 
 
 def _addmm(b: LayoutBuilder, call: Call) -> Value:
-    weights = _data(call, "mat2")
-    if weights is None or call.args["alpha"] != 1 or call.args["beta"] != 1:
+    if call.args["alpha"] != 1 or call.args["beta"] != 1:
+        call.refuse("alpha and beta have no counterpart")
+    return b.linear(call.args["mat1"], _matrix(call, "mat2"), _data(call, "self"), **call.names)
+
+
+def _matrix(call: Call, key: str) -> Array:
+    """Weights [out, in] from the constant matrix [in, out] on a product's right."""
+    data: Array | None = call.args[key].data
+    if data is None or data.ndim != 2:
         call.refuse("a product needs a constant matrix on its right")
-    return b.linear(call.args["mat1"], weights.T, _data(call, "self"), **call.names)
+    return data.T
 
 
 def _batch_norm(b: LayoutBuilder, call: Call) -> Value:

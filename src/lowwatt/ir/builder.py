@@ -93,29 +93,33 @@ class LayoutBuilder:
         """Graph name of the value in the source's own order, transposed if need be."""
         return self._relay(value.name, "nchw", TO_NCHW) if value.channels_last else self.stored(value)
 
-    def finish(self, outputs: Sequence[tuple[str, Value]]) -> Graph:
+    def finish(self, outputs: Sequence[tuple[str | None, Value]]) -> Graph:
         """Declare the outputs (name, value), drop what they do not need and return the verified graph.
 
-        `meta["source_layout"]` holds "NCHW" for each input and output that the source sees as NCHW.
+        An output without a name takes its node's. `meta["source_layout"]` holds "NCHW" for each input and output
+        that the source sees as NCHW.
         """
         for wanted, value in outputs:
-            self._name_output(wanted, value)
-            self._layouts.update({wanted: "NCHW"} if value.channels_last else {})
+            name = self._output(wanted, value)
+            self._layouts.update({name: "NCHW"} if value.channels_last else {})
         self.graph.meta["source_layout"] = self._layouts
         self.graph.prune()
         return self.graph.verify()
 
-    def _name_output(self, wanted: str, value: Value) -> None:
-        """The node itself takes the output's name, but for inputs, constants and values that go out twice."""
+    def _output(self, wanted: str | None, value: Value) -> str:
+        """The node itself takes the output's name; inputs, constants and what goes out twice are copied."""
         name = self.stored(value)
-        taken = name in self.graph.inputs or name in self.graph.outputs or value.data is not None
-        if name != wanted and wanted in self.graph.tensors:
+        copied = name in self.graph.inputs or name in self.graph.outputs or value.data is not None
+        if wanted is None:
+            wanted = self.unique(name) if copied else name
+        if wanted in self.graph.tensors and (copied or wanted != name):
             raise ToolError("an output has the name of another tensor", where=wanted)
-        if name != wanted and taken:
+        if copied:
             self.graph.add("identity", [name], wanted)
-        elif name != wanted:
+        else:
             self.graph.rename(name, wanted)
         self.graph.outputs.append(wanted)
+        return wanted
 
     def _relay(self, name: str, layout: str, order: Shape) -> str:
         key = (name, layout)
