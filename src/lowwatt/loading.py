@@ -58,7 +58,8 @@ def graph_of(model: Model) -> Graph:
     height, width = model.preprocess.size
     example = torch.zeros(1, model.preprocess.channels, height, width)
     names = [name for triple in model.head.outputs for name in triple]
-    graph = capture(model.module.eval(), example, output_names=names)
+    graph = capture(model.module.eval(), example, output_names=names, name=model.recipe.name)
+    graph.rename(graph.inputs[0], "images")
     run_passes(graph, FLOAT_PASSES)
     meta.set_preprocess(graph, model.preprocess)
     meta.set_head(graph, model.head, model.labels, model.category_ids)

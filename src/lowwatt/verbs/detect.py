@@ -8,14 +8,14 @@ from typing import Any
 
 from lowwatt.types import Detections
 
-PACKAGED = "yolox_fpga_320"
+PACKAGED = "yolox_fpga_cpu"
 
 
 def packaged_model() -> Path:
     """The detector that comes with the package: INT8, trained on a small part of COCO."""
-    from importlib.resources import files
+    import lowwatt
 
-    return Path(str(files("lowwatt"))) / "zoo" / f"{PACKAGED}.lwg"
+    return Path(lowwatt.__file__).parent / "zoo" / f"{PACKAGED}.lwg"
 
 
 def detect_images(
