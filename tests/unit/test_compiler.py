@@ -201,6 +201,16 @@ def test_wide_maps_are_cut_in_columns() -> None:
     assert time_superlayer(layer, LPCV).load_bytes > layer.source.elements  # columns at the seams are loaded twice
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(9, 400), st.integers(1, 200), st.integers(2, 3))
+def test_a_pool_behind_a_convolution_saves_its_own_map(side: int, channels: int, kernel: int) -> None:
+    g, x = start((1, side, side, 24))
+    g.outputs = [g.add("max_pool", [conv(g, x, channels)], "pool", kernel=(kernel,) * 2, stride=(2, 2))]
+    (layer,) = compile(g).layers
+    assert layer.save_bytes == np.prod(g.tensor("pool").shape)
+    assert layer.cycles["misc"] > 0
+
+
 def test_a_layer_that_cannot_be_cut_is_named() -> None:
     layer = layer_of(64, 12 * 256, 12, 1, 1)
     deep = dataclasses.replace(LPCV, bank_depth=128)

@@ -142,9 +142,7 @@ class _Schedule:
 
     def _window(self, part: Tile, rows: range, ready: float) -> float:
         """A pool or depthwise behind the convolution: its share of the sink's rows and columns."""
-        sink = self._layer.sink
-        columns = ceil(len(part.columns) * sink.width / self._layer.grid.width)
-        return self._rows(part, len(self._sink_rows(rows)), columns, ready)
+        return self._rows(part, len(self._sink_rows(rows)), len(self._sink_columns(part.columns)), ready)
 
     def _alone(self, part: Tile, rows: range, ready: float) -> float:
         return self._rows(part, len(rows), len(part.columns), ready)
@@ -167,18 +165,25 @@ class _Schedule:
 
     def _sink_rows(self, rows: range) -> range:
         """Sink rows that belong to some grid rows: an even share where the sizes differ."""
-        high, low = self._layer.sink.height, self._layer.grid.height
-        return range(rows.start * high // low, rows.stop * high // low)
+        return _share(rows, self._layer.sink.height, self._layer.grid.height)
+
+    def _sink_columns(self, columns: range) -> range:
+        return _share(columns, self._layer.sink.width, self._layer.grid.width)
 
     def _save(self, part: Tile, rows: range, ready: float) -> None:
         """One SAVE a sink row, all channels."""
         layer, costs = self._layer, self._target.costs
-        columns = len(part.columns) * layer.sink.width // layer.grid.width
-        size = columns * self._channels(part) * layer.sink.channels // layer.grid.channels
+        channels = self._channels(part) * layer.sink.channels // layer.grid.channels
+        size = len(self._sink_columns(part.columns)) * channels
         each = costs.save_ns + costs.save_cycles * self._target.cycle_ns + size / costs.save_gb_s
         count = len(self._sink_rows(rows))
         self._timing.save_bytes += count * size
         self._timing.run("save", count * each, ready)
+
+
+def _share(part: range, sink: int, grid: int) -> range:
+    """Positions of the sink that belong to some of the grid's; over all parts each belongs to one."""
+    return range(part.start * sink // grid, part.stop * sink // grid)
 
 
 def _at(loaded: dict[int, float], layer: Superlayer, rows: range) -> float:
