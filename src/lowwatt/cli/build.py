@@ -97,6 +97,10 @@ def compile_(
         f"{program.target.name}: {program.latency_ms:.2f} ms a frame (modelled: "
         f"DPU {program.dpu_ms:.2f} + host {program.host_ms:.2f}), {program.fps:.1f} fps"
     )
+    if program.host_nodes_ms:
+        output.print(
+            f"  of the host's time {program.host_nodes_ms:.2f} ms are a rough estimate of operators that fell to it"
+        )
     if out is not None:
         output.print(f"program: {out}")
 

@@ -47,13 +47,15 @@ _LAYER_COLUMNS: Sequence[tuple[str, Any]] = (
 
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """A line for each operator that leaves the accelerator: why, and what to change."""
-    for verdict in verdicts:
-        if verdict.where == "dpu":
-            continue
-        reasons = "; ".join(verdict.reasons)
-        line = f"[yellow]{verdict.where}[/] {escape(verdict.node)} ({verdict.op}): {escape(reasons)}"
-        yield line + (f" [cyan]→ {escape(verdict.remedy)}[/]" if verdict.remedy else "")
+    """A few lines for each reason to leave the accelerator: which operators, why, and what to change."""
+    from lowwatt.compiler.rules import group
+
+    for verdict, nodes in group(verdicts):
+        more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+        yield f"[yellow]{verdict.op}[/] leaves the accelerator: {escape(nodes[0])}{more}"
+        yield from (f"  why: {escape(reason)}" for reason in verdict.reasons)
+        if verdict.remedy:
+            yield f"  [cyan]change:[/] {escape(verdict.remedy)}"
 
 
 def doctor_table(rows: Sequence[dict[str, Any]]) -> Table:

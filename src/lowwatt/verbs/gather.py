@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from lowwatt import __version__
+from lowwatt.compiler.rules import group
 from lowwatt.evaluate.report import Figure, LayerRow, OffAccelerator, Picture, Report, StageAccuracy
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def gather(road: Road, model: Model, quantization: QuantReport, program: Program
         figures=_figures(road, program),
         layers=_layers(road, quantization, program),
         verdicts=[
-            OffAccelerator(v.node, v.op, "; ".join(v.reasons), v.remedy) for v in program.verdicts if v.where != "dpu"
+            OffAccelerator(", ".join(nodes), v.op, "; ".join(v.reasons), v.remedy)
+            for v, nodes in group(program.verdicts)
         ],
         training=road.training_rows(),
         images=_pictures(road),

@@ -2,7 +2,7 @@
 
 Weights are random: the time of integer convolutions does not depend on them.
 
-    python benchmarks/core_speed.py
+    python benchmarks/road_core_speed.py
 """
 
 from __future__ import annotations
