@@ -129,7 +129,7 @@ class LayoutBuilder:
 
     def _add_constant(self, name: str, data: Array) -> str:
         """Add a constant once; a second use in another shape or order gets a name of its own."""
-        data = np.ascontiguousarray(data, np.float32).reshape(data.shape)
+        data = np.array(data, np.float32, order="C")
         known = self.graph.tensors.get(name)
         while known is not None and not (known.data is not None and np.array_equal(known.data, data)):
             name = self.unique(name)

@@ -71,7 +71,14 @@ class Graph:
         return name
 
     def add(
-        self, op: str, inputs: Iterable[str], name: str, *, origin: str = "", quant: QuantParams | None = None, **attrs: Any
+        self,
+        op: str,
+        inputs: Iterable[str],
+        name: str,
+        *,
+        origin: str = "",
+        quant: QuantParams | None = None,
+        **attrs: Any,
     ) -> str:
         """Append an operator; its output shape is inferred. Returns the output's name.
 
@@ -186,7 +193,9 @@ class Graph:
             missing = [i for i in node.inputs if i not in known]
             if missing:
                 raise ToolError(
-                    "the graph is not in order", where=node.name, why=f"it reads {missing[0]}, which comes later or never"
+                    "the graph is not in order",
+                    where=node.name,
+                    why=f"it reads {missing[0]}, which comes later or never",
                 )
             expected = spec(node.op).output_shape(node, [self.tensor(i).shape for i in node.inputs])
             if self.tensor(node.name).shape != expected:

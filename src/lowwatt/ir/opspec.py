@@ -87,5 +87,3 @@ class OpSpec:
                 f"{self.name} takes {low} to {high} inputs", where=node.name, why=f"it was given {len(shapes)}"
             )
         return self.shape(node, shapes)
-
-

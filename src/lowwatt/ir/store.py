@@ -41,9 +41,7 @@ def pack(graph: Graph) -> dict[str, bytes]:
         if tensor.data is None:
             raise ToolError("the graph cannot be saved", where=tensor.name, why="the constant has no value")
         if str(tensor.data.dtype) != tensor.dtype or tensor.data.shape != tensor.shape:
-            raise ToolError(
-                "the graph cannot be saved", where=tensor.name, why="its value has another type or shape"
-            )
+            raise ToolError("the graph cannot be saved", where=tensor.name, why="its value has another type or shape")
         members[member] = np.ascontiguousarray(tensor.data, tensor.data.dtype.newbyteorder("<")).tobytes()
     return members
 
@@ -84,5 +82,5 @@ def _array(data: bytes, tensor: Tensor) -> Array:
             where=tensor.name,
             why=f"{len(data)} bytes for shape {tensor.shape} of {tensor.dtype}",
         )
-    values = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False)
+    values = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype)
     return values.reshape(tensor.shape)
