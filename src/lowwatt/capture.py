@@ -93,7 +93,7 @@ class _Reader:
             return [self._output(argument) for argument in node.args[0]]
         elif node.target is operator.getitem:
             self._values[node] = self._values[node.args[0]][node.args[1]]
-        elif node.users or str(node.target).endswith("_.default"):
+        elif node.users or _packet(node).endswith("_"):
             self._values[node] = self._call(node)
         return None
 
@@ -113,7 +113,7 @@ class _Reader:
         operands = fx.map_arg((node.args, node.kwargs), lambda n: self._values[n])
         if not any(isinstance(v, Value) and v.data is None for v in _leaves(operands)):
             return self._compute(node)
-        packet = str(node.target).split(".")[1]
+        packet = _packet(node)
         rule = RULES.get(packet.removesuffix("_"))
         if rule is None:
             raise self._unsupported(node, packet)
@@ -130,7 +130,7 @@ class _Reader:
             given = operands[0][position] if position < len(operands[0]) else default
             arguments[argument.name] = operands[1].get(argument.name, given)
         path, kind = _module_of(node)
-        packet = str(node.target).split(".")[1].removesuffix("_")
+        packet = _packet(node).removesuffix("_")
         leaf = path and kind.startswith("torch.nn.modules.") and ".container." not in kind
         name = path if leaf else f"{path}.{packet}" if path else packet
         return Call(name, path or name, arguments, _shapes(node.meta.get("val")), _place(node))
@@ -157,15 +157,17 @@ class _Reader:
         self._values[changed] = result
 
     def _unsupported(self, node: fx.Node, packet: str) -> ToolError:
+        near = did_you_mean(packet, RULES)
         return ToolError(
             f"the operator aten.{packet} cannot be captured",
             where=_place(node),
             why="the graph has no such operator",
-            hint=did_you_mean(packet, RULES),
+            hint=near if near.startswith("did") else "use another layer, or keep this one outside the network",
         )
 
 
 def _packet(node: fx.Node) -> str:
+    """aten operator without its overload: `aten.add_.Tensor` → `add_`."""
     return str(node.target).split(".")[1] if node.op == "call_function" and "." in str(node.target) else ""
 
 

@@ -275,6 +275,11 @@ def _slice(b: LayoutBuilder, call: Call) -> Value:
     return _range(b, call, call.name, start, stop, call.args["step"])
 
 
+def _narrow(b: LayoutBuilder, call: Call) -> Value:
+    start = call.args["start"] % call.x.shape[call.args["dim"]]
+    return _range(b, call, call.name, start, start + call.args["length"])
+
+
 def _range(b: LayoutBuilder, call: Call, name: str, start: int, stop: int, step: int = 1) -> Value:
     """Part of the axis `dim`."""
     rank, axis = len(call.x.shape), call.args["dim"] % len(call.x.shape)
@@ -341,6 +346,21 @@ def _pixel_shuffle(b: LayoutBuilder, call: Call) -> Value:
     return b.reshape(turned, call.shape, **call.names)
 
 
+def _channel_shuffle(b: LayoutBuilder, call: Call) -> Value:
+    (batch, channels, *size), groups = call.x.shape, call.args["groups"]
+    split = b.reshape(call.x, (batch, groups, channels // groups, *size), name=f"{call.name}.split")
+    turned = b.transpose(split, (0, 2, 1, *range(3, 3 + len(size))), name=f"{call.name}.turn")
+    return b.reshape(turned, call.shape, **call.names)
+
+
+def _pixel_unshuffle(b: LayoutBuilder, call: Call) -> Value:
+    (batch, channels, rows, columns), factor = call.x.shape, call.args["downscale_factor"]
+    sizes = (batch, channels, rows // factor, factor, columns // factor, factor)
+    split = b.reshape(call.x, sizes, name=f"{call.name}.split")
+    turned = b.transpose(split, (0, 1, 3, 5, 2, 4), name=f"{call.name}.turn")
+    return b.reshape(turned, call.shape, **call.names)
+
+
 def _reduce(op: str) -> Rule:
     def rule(b: LayoutBuilder, call: Call) -> Value:
         axes = call.args.get("dim")
@@ -359,7 +379,18 @@ def _max(b: LayoutBuilder, call: Call) -> Result:
 
 
 _RESHAPES = ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze")
-_COPIES = ("dropout", "clone", "contiguous", "detach", "alias", "expand", "expand_as", "to", "lift_fresh_copy")
+_COPIES = (
+    "dropout",
+    "feature_dropout",
+    "clone",
+    "contiguous",
+    "detach",
+    "alias",
+    "expand",
+    "expand_as",
+    "to",
+    "lift_fresh_copy",
+)
 _PARTS = ("slice", "select", "chunk", "split", "split_with_sizes", "unbind", "narrow")
 
 VIEWS = frozenset((*_RESHAPES, *_COPIES, *_PARTS, "permute", "transpose", "t"))
@@ -410,11 +441,14 @@ RULES: dict[str, Rule] = {
     "chunk": _parts,
     "split": _parts,
     "split_with_sizes": _parts,
+    "narrow": _narrow,
     "select": _select,
     "unbind": _unbind,
     "permute": _permute,
     "transpose": _transpose,
     "pixel_shuffle": _pixel_shuffle,
+    "pixel_unshuffle": _pixel_unshuffle,
+    "channel_shuffle": _channel_shuffle,
     "mean": _reduce("reduce_mean"),
     "amax": _reduce("reduce_max"),
     "max": _max,

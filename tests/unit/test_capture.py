@@ -85,6 +85,13 @@ def test_yolox_keeps_its_numbers(settings: ModelSettings) -> None:
     assert tuple(graph.outputs) == output_names()
 
 
+def _changed(x: torch.Tensor) -> torch.Tensor:
+    y = x + 1
+    x.add_(1)
+    x *= y
+    return x + y
+
+
 FUNCTIONS: dict[str, Callable[..., object]] = {
     "relu6": lambda x, t: F.relu6(x * 9),
     "hardtanh": lambda x, t: F.hardtanh(x, -0.3, 0.4),
@@ -121,6 +128,10 @@ FUNCTIONS: dict[str, Callable[..., object]] = {
     "pixel shuffle": lambda x, t: F.pixel_shuffle(x, 2),
     "matmul": lambda x, t: (x @ torch.arange(16.0).reshape(8, 2), F.linear(x.flatten(1), torch.ones(3, 192))),
     "copies": lambda x, t: F.dropout(x.clone().contiguous().to(torch.float32), 0.5, False) * 1.0,
+    "in place, as a statement": lambda x, t: _changed(x * 1.0),
+    "pixel unshuffle": lambda x, t: F.pixel_unshuffle(x, 2),
+    "channel shuffle": lambda x, t: F.channel_shuffle(x, 2) + F.dropout2d(x, 0.5, False),
+    "cast": lambda x, t: x.float().narrow(1, 1, 2) * t.double().float().sum(),
     "in place": lambda x, t: (lambda y: F.relu_(y) + y)(x * 1.0),
     "twice": lambda x, t: (lambda y: (y, y, x))(x + 1),
     "same output": lambda x, t: x,

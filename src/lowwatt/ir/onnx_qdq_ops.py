@@ -31,6 +31,8 @@ from lowwatt.types import Array
 
 Rule = Callable[[QdqEmitter, Node], None]
 
+_POSITIVE = ("relu", "relu6", "hard_sigmoid")
+
 
 def _layer(e: QdqEmitter, node: Node) -> None:
     """Convolution or linear layer. The bias is floored to half an accumulator step, as the DPU does it, and carries
@@ -40,8 +42,9 @@ def _layer(e: QdqEmitter, node: Node) -> None:
     doubled = _doubled_bias(e, node, total)
     halves = int(np.any(doubled % 2))
     digits = total + halves
-    bound = (128 * _greatest_sum(node, weights) + float(np.abs(doubled).max()) / 2) * 2.0**halves
-    if 2 * bound > FLOAT_LIMIT:
+    positive = _never_negative(e, node.inputs[0])
+    bound = (_greatest_sum(node, weights, positive) + float(np.abs(doubled).max()) / 2) * 2.0**halves
+    if 2 * bound + 1 > FLOAT_LIMIT:
         e.notes.append(
             f"{node.name}: a sum could reach {bound:.3g} steps; float32 is exact up to {FLOAT_LIMIT / 2:.3g}"
         )
@@ -61,10 +64,25 @@ def _doubled_bias(e: QdqEmitter, node: Node, total: int) -> NDArray[np.float64]:
     return np.floor(shift(e.data(node, 2), total - e.fix(node.inputs[2]) + 1))
 
 
-def _greatest_sum(node: Node, weights: Array) -> float:
-    """The greatest sum of |weights| over the output channels."""
+def _greatest_sum(node: Node, weights: Array, positive: bool) -> float:
+    """The greatest that a sum of products, or a part of it, can be in any output channel."""
     axes = (1, 2) if node.op == "depthwise_conv2d" else tuple(range(1, weights.ndim))
-    return float(np.abs(weights.astype(np.int64)).sum(axis=axes).max())
+    signed = weights.astype(np.int64)
+    up, down = (np.maximum(s, 0).sum(axis=axes) for s in (signed, -signed))
+    return float(127 * np.maximum(up, down).max() if positive else 128 * (up + down).max())
+
+
+def _never_negative(e: QdqEmitter, name: str) -> bool:
+    """True where a value comes out of a relu, perhaps by way of operators that copy."""
+    nodes = {node.name: node for node in e.graph.nodes}
+    node = nodes.get(name)
+    while node is not None and node.op in ("max_pool", "resize", "slice", "reshape", "transpose", "identity"):
+        node = nodes.get(node.inputs[0])
+    if node is None:
+        return False
+    if node.op == "concat":
+        return all(_never_negative(e, source) for source in node.inputs)
+    return node.op in _POSITIVE or node.attrs.get("activation") in _POSITIVE
 
 
 def _add(e: QdqEmitter, node: Node) -> None:
