@@ -1,6 +1,6 @@
 """Mean error of the modelled accelerator time over published board times of standard networks; nothing is fitted here.
 
-Published: multi-thread frames a second of single-core boards in the vendor's model zoo (facts: dpu.md 3.2), which is
+Published: multi-thread frames a second of single-core boards in the vendor's model zoo (docs/dpu.md 5.1), which is
 the best public proxy of accelerator time. The costs come from a fit over these boards with another model of the
 schedule, so this checks the structure of ours.
 

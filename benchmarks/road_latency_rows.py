@@ -1,4 +1,4 @@
-"""Worst error of the modelled latency over the seven published rows (facts: lpcv2021.md 3); nothing is fitted here.
+"""Worst error of the modelled latency over seven published rows (docs/training-recipe.md 3); nothing is fitted here.
 
 python benchmarks/road_latency_rows.py
 """

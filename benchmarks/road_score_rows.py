@@ -1,4 +1,4 @@
-"""Published scores (facts: lpcv2021.md 3) that the formula gives from the row's own figures.
+"""Published scores (docs/training-recipe.md 3) that the formula gives from the row's own figures.
 
 Two rows of the slides do not follow from their own figures; they are named, not counted.
 

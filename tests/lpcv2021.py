@@ -1,4 +1,4 @@
-"""The published rows of the LPCV 2021 winner (facts: lpcv2021.md 3, dpu.md 3.3), one table each."""
+"""The published rows of the LPCV 2021 winner (docs/training-recipe.md 3, docs/dpu.md 5.2), one table each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class LatencyRow(NamedTuple):
-    """YOLOX-FPGA of a width and input side; latency in ms, the accelerator's part of it as the facts work it out."""
+    """YOLOX-FPGA of a width and input side; latency in ms, the accelerator's part of it by another tile model."""
 
     name: str
     width: float

@@ -9,7 +9,7 @@ from lowwatt.types import QuantParams
 
 
 class YoloxGraph:
-    """Float graph of YOLOX-FPGA (facts: training.md 1.1 and 1.2, depth 0.33), weights zero."""
+    """Float graph of YOLOX-FPGA (docs/training-recipe.md 1, depth 0.33), weights zero."""
 
     def __init__(self, width: float, size: int, channels: int = 1, spp: bool = True, classes: int = 80) -> None:
         self.graph = Graph("yolox-fpga")

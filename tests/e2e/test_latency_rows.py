@@ -12,7 +12,7 @@ from lpcv2021 import LATENCY_ROWS, LatencyRow
 from yolox_graph import yolox_graph
 
 ARRAY_USE = {288: 0.76, 320: 0.84, 352: 0.85, 416: 0.86}
-"""MACs over the convolution array's peak in its own cycles, width .375 (dpu.md 3.4)."""
+"""MACs over the convolution array's peak in its own cycles, width .375 (docs/dpu.md 5.4)."""
 
 
 def _compile(row: LatencyRow) -> Program:
@@ -37,7 +37,7 @@ def test_array_use(row: LatencyRow) -> None:
 
 def test_layers_and_work_of_the_winner() -> None:
     program = compile(yolox_graph(0.375, 320))
-    assert len(program.layers) == 90  # dpu.md 3.3: 90 fused layers
+    assert len(program.layers) == 90  # docs/training-recipe.md 1
     assert program.macs == pytest.approx(2.033e9, rel=1e-3)
     assert all(layer.where == "dpu" for layer in program.layers)
     assert [segment.where for segment in program.segments] == ["dpu"]
@@ -60,7 +60,7 @@ def test_the_captured_network_takes_the_same_time() -> None:
 
 
 def test_yolox_nano_runs_with_its_silu_on_the_host(shared: Path) -> None:
-    """Other people's network: every operator gets a verdict, those that stay are the known ones (dpu.md 1.5)."""
+    """Other people's network: every operator gets a verdict, those that stay are the known ones (docs/dpu.md 2)."""
     from lowwatt.ir import onnx_reader
 
     program = compile(onnx_reader.read(shared / "data/weights/yolox_nano_416.onnx"), "kv260")

@@ -1,4 +1,4 @@
-"""The number rules, table by table (facts/xmodel.md 3)."""
+"""The number rules, table by table (docs/dpu.md 3)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lowwatt.types import QuantParams
 
 Q = QuantParams.power_of_two
 INPUTS = [-128.5, -127.5, -3.5, -2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5, 126.5, 127.5]
-ROUNDED = {  # measured on the vendor's runner, section 3.1
+ROUNDED = {  # measured on the vendor's runner, docs/dpu.md 3.1
     "DPU_ROUND": [-128, -127, -3, -2, -1, 0, 1, 2, 3, 4, 127, 127],
     "STD_ROUND": [-128, -128, -4, -3, -2, -1, 1, 2, 3, 4, 127, 127],
     "PY3_ROUND": [-128, -128, -4, -2, -2, 0, 0, 2, 2, 4, 126, 127],

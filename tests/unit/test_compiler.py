@@ -154,7 +154,7 @@ def test_engines_do_their_work_and_no_more(layer: Superlayer) -> None:
     grid = layer.grid
     passes = layer.input_groups * layer.kernel_passes
     cycles = grid.width * ceil(grid.height / 8) * ceil(grid.channels / 12) * passes
-    assert timing.busy["conv"] == pytest.approx(cycles * LPCV.cycle_ns)  # dpu.md 1.4
+    assert timing.busy["conv"] == pytest.approx(cycles * LPCV.cycle_ns)  # docs/dpu.md 1.4
     assert timing.save_bytes == grid.elements
     seen_rows = len(layer.source_rows(0, grid.height))
     seen_columns = len(layer.source_columns(0, grid.width))

@@ -1,4 +1,4 @@
-"""The published rows (facts: lpcv2021.md 3) against the score's formula and the energy model."""
+"""The published rows (docs/training-recipe.md 3) against the score's formula and the energy model."""
 
 from __future__ import annotations
 

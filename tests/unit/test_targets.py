@@ -34,7 +34,7 @@ def test_every_board_says_where_its_figures_come_from(name: str) -> None:
     "name, fingerprint",
     [
         ("ultra96v2-lpcv", 0x1000020F2014405),  # from the winner's dpu.hwh
-        ("ultra96v1", 0x1000020F2014404),  # Vitis-AI issue 673
+        ("ultra96v1", 0x1000020F2014404),  # docs/dpu.md 1.3
         ("zcu102", 0x1000020F6014407),  # Vitis AI 1.x to 2.0
         ("kv260", 0x1000020F6014407),
     ],

@@ -97,7 +97,7 @@ def test_written_twice_the_bytes_are_the_same(written: Path, tmp_path: Path) -> 
 
 
 def test_the_file_is_as_the_vendors_compiler_takes_it(written: Path) -> None:
-    """facts/xmodel.md 2.3 and 2.6."""
+    """docs/dpu.md 4.5 and 4.7."""
     message = _message(written)
     ops = {op.op_name: op for op in message.op_node}
     readers: dict[str, list[str]] = {name: [] for name in ops}

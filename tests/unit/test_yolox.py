@@ -11,7 +11,7 @@ from lowwatt.models import checkpoint  # noqa: E402
 from lowwatt.models.yolox import build_model, head_of, output_names, preprocess_of  # noqa: E402
 from lowwatt.recipe import ModelSettings, Recipe  # noqa: E402
 
-# facts/training.md 1.2: width → millions of parameters, GMAC at 288, 320, 352, 416 (80 classes, one gray channel)
+# docs/training-recipe.md 1: width → millions of parameters, GMAC at 288, 320, 352, 416 (80 classes, one gray channel)
 TABLE = {
     0.25: (2.70, 0.735, 0.908, 1.098, 1.534),
     0.3125: (4.21, 1.146, 1.414, 1.711, 2.390),
@@ -58,7 +58,7 @@ def test_original_operators_give_yolox_tiny() -> None:
 
 
 def test_spp_costs_what_the_table_says() -> None:
-    """facts/training.md 1.2: 1.37 M parameters against none; convolutions alone, on 100 cells at 320."""
+    """docs/training-recipe.md 1: 1.37 M parameters against none; convolutions alone, on 100 cells at 320."""
     dilated, none = ModelSettings(), ModelSettings(spp="none")
     assert _macs(dilated, 320) - _macs(none, 320) == 100 * (384 * 192 + 3 * 9 * 192 * 192 + 4 * 192 * 384)
     assert (_parameters(dilated) - _parameters(none)) / 1e6 == pytest.approx(1.37, abs=0.005)

@@ -100,7 +100,7 @@ def make_end(site: Site, digits: int) -> End:
 
 
 def _curved_end(site: Site, name: str, digits: int) -> End:
-    """Round to 8 bits at `hsigmoid_in`, then the table of the curve (facts/xmodel.md 3.7)."""
+    """Round to 8 bits at `hsigmoid_in`, then the table of the curve (docs/dpu.md 3.7)."""
     fo, fi = site.out.fix_point, site.node.attrs["hsigmoid_in"]
     fi = min(fo, 5) if fi is None else fi
     rule = arithmetic.hard_sigmoid if name == "hard_sigmoid" else arithmetic.hard_swish
@@ -115,7 +115,7 @@ def every_int8() -> NDArray[np.int64]:
 
 
 def doubled_bias(site: Site, channels: int) -> NDArray[np.int32]:
-    """floor(2 * b * 2**shift_bias): the bias in half accumulator steps (facts/xmodel.md 3.2)."""
+    """floor(2 * b * 2**shift_bias): the bias in half accumulator steps (docs/dpu.md 3.2)."""
     if len(site.operands) == 2:
         return np.zeros(channels, np.int32)
     digits = arithmetic.shift_bias(site.fix_point(0), site.fix_point(1), site.fix_point(2))

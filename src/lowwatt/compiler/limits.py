@@ -1,6 +1,6 @@
 """Limits of the machine, one function each.
 
-A limit's docstring is the message; what it returns says what was found ("" where the rule holds). Source: dpu.md 1.5
+A limit's docstring is the message; what it returns says what was found ("" where the rule holds). Source: docs/dpu.md 2
 (Vitis-AI v3.5 target files and dpu_op_filter.py; UG1414 "Currently supported operators"). ISA0 is the instruction set
 of DPUCZDX8G 3.x (the LPCV board), ISA1 that of 4.x.
 """

@@ -13,7 +13,7 @@ from lowwatt.ir.ops import operator_names
 
 _HEAD = """# Operators that the accelerator takes
 
-Made from the rules in `src/lowwatt/compiler/`; change them: `python -m lowwatt.compiler.ops_page` writes this page.
+Made from the rules in `src/lowwatt/compiler/` by `python -m lowwatt.compiler.ops_page`: change those, not this page.
 [dpu.md](dpu.md) 2 says where the limits come from. ISA0 is DPUCZDX8G 3.x (the LPCV 2021 board; Vitis AI up to 2.0),
 ISA1 is 4.x.
 

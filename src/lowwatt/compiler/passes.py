@@ -56,7 +56,7 @@ def time_layers(plan: Plan) -> None:
 
 
 def add_host_term(plan: Plan) -> None:
-    """Reading the outputs on the board's CPU: so much an element and so much a frame (dpu.md 3.3)."""
+    """Reading the outputs on the board's CPU: so much an element and so much a frame (docs/dpu.md 5.2)."""
     host = plan.target.host
     elements = sum(prod(plan.graph.tensor(name).shape[1:]) for name in plan.graph.outputs)
     plan.host_nodes_ms = sum((layer.ms for layer in plan.layers if layer.where == "host"), 0.0)
@@ -71,7 +71,7 @@ PASSES: tuple[Pass, ...] = (check_operators, merge_superlayers, time_layers, add
 def compile(graph: Graph | str | Path, target: Target | str | Path = "ultra96v2-lpcv") -> Program:
     """Compile a graph, float or quantized, or a `.lwg` file, for a machine (a Target, its name, or a YAML file).
 
-    Times are modelled for one image (dpu.md 3.2 and 3.3); a float graph is timed as if it were quantized.
+    Times are modelled for one image (docs/dpu.md 5.1 and 5.2); a float graph is timed as if it were quantized.
     Raises ToolError for an unknown machine, an unreadable file, or a layer that cannot be tiled.
 
     >>> g = Graph("tiny")

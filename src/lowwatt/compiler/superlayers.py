@@ -149,7 +149,7 @@ class _Merger:
 
 
 def convolution(subject: Subject) -> Superlayer:
-    """Superlayer of a convolution: the array makes `pixels` rows of a column at once (dpu.md 1.4)."""
+    """Superlayer of a convolution: the array makes `pixels` rows of a column at once (docs/dpu.md 1.4)."""
     window, output = subject.window, subject.output
     layer = Superlayer(subject.input, output, output, window, kernel_passes=window.positions)
     layer.input_groups = subject.input_groups
@@ -172,7 +172,7 @@ def _transpose(layer: Superlayer) -> None:
 
 
 def packs(subject: Subject) -> bool:
-    """Channel augmentation: LOAD packs the kernel's columns beside few input channels (dpu.md 1.4)."""
+    """Channel augmentation: LOAD packs the kernel's columns beside few input channels (docs/dpu.md 1.4)."""
     packed = subject.input.channels * subject.window.kernel[1]
     return subject.target.options.augmentation and packed <= subject.target.array.input_channels
 

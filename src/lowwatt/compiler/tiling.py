@@ -5,7 +5,7 @@ groups take turns: one holds the tile that is worked on, the other the tile that
 groups of `pixels` rows as fit a group of banks with its inputs, further operands and outputs; where not even one group
 of rows fits, the columns are cut. Rows that two tiles need are loaded twice. Where the weight buffer does not hold all
 weights and there are several tiles, either the weights are loaded again for each tile, or the maps for each block of
-output channels, whichever moves fewer bytes. (Facts: dpu.md 1.1 and 1.4.)
+output channels, whichever moves fewer bytes. (Source: docs/dpu.md 1.1 and 1.4.)
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Time of a superlayer: four in-order engines, LOAD, CONV, MISC and SAVE, that wait for each other by tokens.
 
 Within a superlayer the engines overlap: while one tile is convolved the next is loaded and the one before saved.
-Between superlayers everything drains, as in the vendor's code (dpu.md 1.4). Nothing here is fitted: costs come from
-the target.
+Between superlayers everything drains, as in the vendor's code (docs/dpu.md 1.4). Nothing here is fitted: costs come
+from the target.
 """
 
 from __future__ import annotations

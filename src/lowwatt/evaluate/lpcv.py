@@ -16,7 +16,7 @@ _MIN_FPS = 5.0
 def score(*, ap: float, energy_j: float, fps: float | None = None, latency_ms: float | None = None) -> float:
     """1e4 / energy * max(ap - 0.2, 0) * max(fps - 5, 0), of the board's INT8 AP (0...1) and energy in joules.
 
-    Give either `fps` or `latency_ms`. Source: lpcv2021.md 2 (LPCV 2021, FPGA track).
+    Give either `fps` or `latency_ms`. Source: docs/dpu.md 6.1 (LPCV 2021, FPGA track).
     Raises ToolError for neither or both of them, and for values that cannot be.
 
     >>> round(score(ap=0.274, energy_j=416.239, fps=40.723), 2)
@@ -50,7 +50,7 @@ class Energy:
 def energy_model(latency_ms: float, images: int | None = None, target: Target | str = "ultra96v2-lpcv") -> Energy:
     """Energy of `images` frames (None: as many as the published runs) of `latency_ms` each.
 
-    Watts x time + a constant an image. Source: dpu.md 4.2, a fit over six rows of the winner's slides (mean error
+    Watts x time + a constant an image. Source: docs/dpu.md 6.2, a fit over six rows of the winner's slides (mean error
     0.8 %). It is energy of the ARM rail, not of the accelerator or the DRAM; `assumptions` says so and belongs beside
     every figure.
 

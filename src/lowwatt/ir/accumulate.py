@@ -50,7 +50,7 @@ def convolve_depthwise(x: Array, weights: Array, stride: Pair, pad: Pads, dilati
 def convolve_transposed(x: Array, weights: Array, stride: Pair, pad: Pads) -> Reals:
     """acc of a transposed convolution: zeros between the inputs, padded by kernel - 1 - pad, correlated.
 
-    Weights (out, kh, kw, in) are stored flipped, so that nothing is flipped here (facts/xmodel.md 2.4).
+    Weights (out, kh, kw, in) are stored flipped, so that nothing is flipped here (docs/dpu.md 4.3).
     """
     batch, height, width, channels = x.shape
     kh, kw = weights.shape[1:3]

@@ -1,7 +1,7 @@
 """The number rules of the DPU, one function each.
 
 Integer q at fix point f means q * 2**-f. fi, fw, fb, fo are the fix points of input, weights, bias and output.
-R(x) = floor(x + 0.5), then saturation. Numbers in brackets are sections of facts/xmodel.md; the rules are checked
+R(x) = floor(x + 0.5), then saturation. Numbers in brackets are sections of docs/dpu.md; the rules are checked
 against the vendor's open CPU reference runner (the golden vectors).
 
 Values on the way are float64 that hold integers, or integers over a power of two, exactly: 8-bit operands stay far

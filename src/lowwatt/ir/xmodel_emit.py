@@ -1,4 +1,4 @@
-"""How each operator of the graph is written to an .xmodel file: type, arguments, attributes (facts/xmodel.md 2.4, 2.5).
+"""How each operator of the graph is written to an .xmodel file: type, arguments, attributes (docs/dpu.md 4.3, 4.4).
 
 The counterpart of xmodel_types: the graph says (height, width), the file (width, height).
 """

@@ -1,8 +1,8 @@
 """Folds the `fix` operators of an exported .xmodel into the tensors' own number formats.
 
 After it, a graph that the vendor's quantizer exported is a quantized graph: constants hold integers, every operator's
-tensor carries its fix point, and activations are fused. The rules are those of the vendor's compiler (facts/xmodel.md
-2.6, 2.7), and each is a function of its own.
+tensor carries its fix point, and activations are fused. The rules are those of the vendor's compiler (docs/dpu.md
+4.5, 4.6), and each is a function of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def fold(graph: Graph, source: dict[str, str]) -> None:
 
 
 def dpu_factor(node: Node) -> np.float32:
-    """Factor by which the exported graph corrects an average or a hard-sigmoid to the DPU's (2.6)."""
+    """Factor by which the exported graph corrects an average or a hard-sigmoid to the DPU's (4.5)."""
     if node.op == "hard_sigmoid":
         return np.float32(6 * HARD_SIGMOID_SLOPE / 2**14)
     height, width = node.attrs["kernel"]

@@ -1,6 +1,6 @@
 """The .xmodel container: protobuf messages of package serial_v2, described here and built without a compiler.
 
-Source: graph_proto_v2.proto of the vendor's open XIR library (facts/xmodel.md 2.1, 2.2).
+Source: graph_proto_v2.proto of the vendor's open XIR library (docs/dpu.md 4.1, 4.2).
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def _plain(value: Any) -> Any:
 def encode(into: Any, value: Any) -> None:
     """Set an AttrValue: bool, int (int32), float, str, bytes, or a non-empty list of int, float or str.
 
-    The vendor's reader is typed: a double where it wants a float, or an int64 for an int32, fails there (2.2).
+    The vendor's reader is typed: a double where it wants a float, or an int64 for an int32, fails there (4.2).
     """
     if isinstance(value, bool):
         into.bool_value = value

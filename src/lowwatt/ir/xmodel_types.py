@@ -1,4 +1,4 @@
-"""What each operator type of an .xmodel file is in our graph: name and attributes (facts/xmodel.md 2.4, 2.5).
+"""What each operator type of an .xmodel file is in our graph: name and attributes (docs/dpu.md 4.3, 4.4).
 
 The file says (width, height) and (left, right, top, bottom); the graph (height, width) and (top, bottom, left, right).
 """
@@ -45,7 +45,7 @@ def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 def _mode_pads(op: XOp, shape: Shape, kernel: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
-    """Padding with `pad_mode` resolved; operators on integers always count as FLOOR (facts/xmodel.md 6)."""
+    """Padding with `pad_mode` resolved; operators on integers always count as FLOOR (docs/dpu.md 4.3)."""
     mode = "FLOOR" if op.type.endswith("-fix") else op.text("pad_mode", "FLOOR")
     pad = _pad(op)
     if mode == "SAME" and not any(pad) and len(shape) == 4 and min(stride) > 0:
@@ -66,7 +66,7 @@ def _activation(op: XOp) -> Attrs:
 
 
 def _hsigmoid_in(op: XOp, nonlinear: str) -> int:
-    """The fix point before the activation; the shifts beside it must be those of our rule (facts/xmodel.md 3.7)."""
+    """The fix point before the activation; the shifts beside it must be those of our rule (docs/dpu.md 3.7)."""
     hin, out = op.number("hsigmoid_in", _UNSET), op.tensor_quant()
     if hin == _UNSET or out is None:
         raise op.fail(f"{nonlinear} needs the attribute hsigmoid_in")

@@ -1,6 +1,6 @@
 """A quantized graph as an .xmodel file of the kind that the vendor's compiler takes: float operators with `fix`.
 
-What a file holds that it accepted is in facts/xmodel.md 2.6: names of [0-9A-Za-z_], a `fix` behind every quantized
+What a file holds that it accepted is in docs/dpu.md 4.5: names of [0-9A-Za-z_], a `fix` behind every quantized
 value and parameter, parameters stored on their grid, activations unfused, the DPU's factor as a `mul` behind an average
 or a hard-sigmoid, the outputs in return_ops.
 """
@@ -24,7 +24,7 @@ from lowwatt.ir.xmodel_fold import dpu_factor
 from lowwatt.ir.xmodel_proto import encode, messages
 from lowwatt.types import Array, QuantParams, Shape
 
-_FLOAT = (4, 32)  # Tensor.data_type and bit width (facts/xmodel.md 2.1)
+_FLOAT = (4, 32)  # Tensor.data_type and bit width (docs/dpu.md 4.1)
 
 
 def write(graph: Graph, path: str | Path) -> None:
@@ -156,7 +156,7 @@ class _Writer:
         return self._op(self._unique(f"{before}_act"), kind, shape, {"input": [before]}, attrs)
 
     def _gate(self, name: str, before: str, shape: Shape, quant: QuantParams, swish: bool) -> str:
-        """hard-sigmoid of an 8-bit value, and for hard-swish its product with that value (facts/xmodel.md 3.7)."""
+        """hard-sigmoid of an 8-bit value, and for hard-swish its product with that value (docs/dpu.md 3.7)."""
         gate = self._unique(f"{name}_gate") if swish else name
         raw = self._op(self._unique(f"{gate}_i0"), "hard-sigmoid", shape, {"input": [before]})
         scaled = self._times(gate, raw, shape, dpu_factor(Node(gate, "hard_sigmoid", [])))
@@ -168,7 +168,8 @@ class _Writer:
     def _needs_no_fix(self, node: Node) -> bool:
         """As the vendor's exporter: none behind a moved layout, nor between relu and a concat of its own fix point.
 
-        In front of an addition there always is one: only then does the reference floor to guard bits (3.10).
+        In front of an addition there always is one: only then does the reference floor to guard bits
+        (docs/dpu.md 3.10).
         """
         if node.name in self.graph.outputs or not self.readers[node.name]:
             return False

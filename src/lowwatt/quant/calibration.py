@@ -19,7 +19,7 @@ BINS = 2048
 """Bins on either side of zero. Ranges grow by powers of two, so that old bins merge without a remainder."""
 
 SEARCH = 5
-"""Fix points tried from the widest that clips nothing, as the vendor's "diffs" search does (facts xmodel 4)."""
+"""Fix points tried from the widest that clips nothing, as the vendor's "diffs" search does (docs/dpu.md 3.12)."""
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ def rounding_error(values: Array, fix_point: int, bits: int = 8) -> NDArray[np.f
 
 
 def widest_fix_point(low: float, high: float, bits: int = 8) -> int:
-    """Largest fix point at which [low, high] is not clipped; 18 for a tensor of zeros (facts xmodel 4).
+    """Largest fix point at which [low, high] is not clipped; 18 for a tensor of zeros (docs/dpu.md 3.12).
 
     >>> widest_fix_point(0.0, 255.0)
     -1

@@ -62,7 +62,7 @@ class TorchExecutor:
 
 
 def fake_quantize(value: torch.Tensor, quant: QuantParams) -> torch.Tensor:
-    """Round half up (the DPU's rule, facts xmodel 3.1), saturate, and return to real values."""
+    """Round half up (the DPU's rule, docs/dpu.md 3.1), saturate, and return to real values."""
     integers = torch.floor(value / quant.scale + 0.5) + quant.zero_point
     return (integers.clamp(quant.qmin, quant.qmax) - quant.zero_point) * quant.scale
 

@@ -1,6 +1,6 @@
 """The vendor's number format: int8, symmetric, one power-of-two scale per tensor, and the rules that make it legal.
 
-Sources of the rules: facts xmodel 3 and 4 (nndct's fix_pos_adjust) and dpu 1.5.
+Sources of the rules: docs/dpu.md 3.11 and 3.12 (nndct's fix_pos_adjust).
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _legalize_node(
     if node.op == "hard_sigmoid":
         wanted = max(wanted, 7)  # the upper limit of 1 is the clip at 127
     if node.attrs.get("activation") == "relu6" or node.op == "relu6":
-        wanted = max(wanted, 4)  # below 4 the vendor's two references contradict each other (facts xmodel 3.9)
+        wanted = max(wanted, 4)  # below 4 the vendor's two references contradict each other (docs/dpu.md 3.9)
     if node.op in WEIGHTED:
         _window_weights(node, points, constants)
         wanted = min(wanted, points[node.inputs[0]] + constants[node.inputs[1]])  # shift_cut >= 0

@@ -1,7 +1,7 @@
 """The 64-bit fingerprint of a DPUCZDX8G, by which the vendor's runtime recognises the core it was compiled for.
 
 Bit layout: Vitis-AI v3.5, target_factory/src/create_target_v2.cpp and create_target_DPUCZDX8G_ISA1.cpp
-(facts: dpu.md 1.3).
+(docs/dpu.md 1.3).
 """
 
 from __future__ import annotations

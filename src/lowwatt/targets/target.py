@@ -40,7 +40,7 @@ class Array:
 
 @dataclass(config=_CONFIG, frozen=True, slots=True)
 class Options:
-    """What was switched on when the core was built (facts: dpu.md 1.2 and 1.3).
+    """What was switched on when the core was built (docs/dpu.md 1.2 and 1.3).
 
     `pool_rows`, `depthwise_rows`, `eltwise_rows`: rows that the MISC engine works on at once.
     `augmentation`: few input channels are packed together with the kernel's columns.
@@ -63,7 +63,7 @@ class Options:
 class Costs:
     """Time of an instruction beside its work: `*_ns` + `*_cycles` of the clock; bandwidths in GB/s (1e9).
 
-    Source: the fit of dpu.md 3.2 over sixteen published board times.
+    Source: the fit of docs/dpu.md 5.1 over sixteen published board times.
     """
 
     load_ns: float
@@ -138,7 +138,7 @@ class Target:
 
     @property
     def fingerprint(self) -> int:
-        """The 64 bits by which a runtime recognises the core (dpu.md 1.3)."""
+        """The 64 bits by which a runtime recognises the core (docs/dpu.md 1.3)."""
         from lowwatt.targets.fingerprint import fingerprint
 
         return fingerprint(self)

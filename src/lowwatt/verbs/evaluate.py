@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lowwatt.types import Detections
 
 CONF, IOU, MAX_DET = 0.01, 0.65, 300
-"""Settings of every accuracy in this project: the winner's (facts lpcv2021 7)."""
+"""Settings of every accuracy in this project: the winner's (docs/training-recipe.md 4)."""
 
 
 def measure(engine: Engine, data: CocoData, progress: Any = None) -> tuple[Ap, list[tuple[int, Detections]]]:

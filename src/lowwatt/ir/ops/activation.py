@@ -15,7 +15,7 @@ from lowwatt.ir.opspec import REQUIRED, IntegerRule, IntTensor, OpSpec, TorchRul
 from lowwatt.types import QuantParams
 
 LEAKY_SLOPE = 26 / 256
-"""The DPU's one slope of leaky relu; a trained slope is ignored by it (facts/xmodel.md 3.2)."""
+"""The DPU's one slope of leaky relu; a trained slope is ignored by it (docs/dpu.md 3.2)."""
 
 ACTIVATIONS = ("none", "relu", "relu6", "leaky_relu", "hard_sigmoid", "hard_swish")
 
@@ -72,7 +72,7 @@ def _pointwise(name: str) -> TorchRule:
 def finish(node: Node, t: Reals, out: QuantParams) -> Integers:
     """Integer form of the `activation` attribute: on the unrounded `t` (in output steps), then R().
 
-    hard_sigmoid and hard_swish first round `t` to 8 bits (facts/xmodel.md 3.7).
+    hard_sigmoid and hard_swish first round `t` to 8 bits (docs/dpu.md 3.7).
     """
     name = node.attrs["activation"]
     if name not in ("hard_sigmoid", "hard_swish"):
@@ -92,7 +92,7 @@ def hard_input_fix_point(node: Node, out: QuantParams) -> int:
 
 
 def _bend(node: Node, name: str, t: Reals, fo: int) -> Reals:
-    """none, relu, relu6 or leaky_relu on unrounded output steps (facts/xmodel.md 3.2, 3.9)."""
+    """none, relu, relu6 or leaky_relu on unrounded output steps (docs/dpu.md 3.2, 3.9)."""
     if name == "none":
         return t
     if name == "leaky_relu":

@@ -30,7 +30,7 @@ def _torch_copy(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
 
 
 def _integer_fix(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
-    """Integers at another fix point, rounded as `round_mode` says (facts/xmodel.md 3.1)."""
+    """Integers at another fix point, rounded as `round_mode` says (docs/dpu.md 3.1)."""
     x = operands[0]
     return saturate(ROUNDINGS[node.attrs["round_mode"]](shift(x.values, out.fix_point - x.quant.fix_point)), out)
 

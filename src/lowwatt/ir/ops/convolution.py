@@ -140,7 +140,7 @@ def _torch_linear(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
 
 
 def _end(node: Node, acc: Reals, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
-    """Bias, shift, activation and the one rounding after the sum (facts/xmodel.md 3.2)."""
+    """Bias, shift, activation and the one rounding after the sum (docs/dpu.md 3.2)."""
     fi, fw = operands[0].quant.fix_point, operands[1].quant.fix_point
     cut = shift_cut(fi, fw, out.fix_point)
     if len(operands) == 2:

@@ -39,14 +39,14 @@ def _plain(function: Callable[[Any, Any], Any]) -> TorchRule:
 
 
 def _integer_add(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
-    """Operands aligned to the least fix point, floored to two guard bits, added (facts/xmodel.md 3.3)."""
+    """Operands aligned to the least fix point, floored to two guard bits, added (docs/dpu.md 3.3)."""
     lowest = min(x.quant.fix_point for x in operands)
     aligned = [align_for_add(x.values, x.quant.fix_point, lowest) for x in operands]
     return finish(node, np.ldexp(functools.reduce(np.add, aligned), out.fix_point - lowest - 2), out)
 
 
 def _integer_mul(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
-    """The product itself, rounded once: R(product / 2**(sum of fi - fo)) (facts/xmodel.md 3.3)."""
+    """The product itself, rounded once: R(product / 2**(sum of fi - fo)) (docs/dpu.md 3.3)."""
     product = functools.reduce(np.multiply, [x.values.astype(np.float64) for x in operands])
     return finish(node, np.ldexp(product, out.fix_point - sum(x.quant.fix_point for x in operands)), out)
 

@@ -107,7 +107,7 @@ def _torch_transpose(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
 
 
 def _integer_concat(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
-    """Each input moved to the output's fix point by R() (facts/xmodel.md 3.4)."""
+    """Each input moved to the output's fix point by R() (docs/dpu.md 3.4)."""
     return np.concatenate([move(x.values, x.quant.fix_point, out) for x in operands], axis=node.attrs["axis"])
 
 

@@ -88,13 +88,13 @@ def _windows(node: Node, x: IntTensor, fill: int, combine: Callable[[Reals, Real
 
 
 def _integer_max(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
-    """The greatest, then R(); padding never wins (facts/xmodel.md 3.4)."""
+    """The greatest, then R(); padding never wins (docs/dpu.md 3.4)."""
     x = operands[0]
     return move(_windows(node, x, x.quant.qmin, np.maximum), x.quant.fix_point, out)
 
 
 def _integer_average(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
-    """R(sum * N/2**M * 2**(fo - fi)); padding is 0, the divisor never shrinks (facts/xmodel.md 3.6)."""
+    """R(sum * N/2**M * 2**(fo - fi)); padding is 0, the divisor never shrinks (docs/dpu.md 3.6)."""
     if any(pads(node)) and not node.attrs["count_include_pad"]:
         raise fail(node, "count_include_pad False", "the DPU divides by the whole window, padding included")
     factor, digits = dpu_average_factor(pair(node, "kernel"))

@@ -60,7 +60,7 @@ def _torch_batch_norm(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
 
 
 def _integer_mean(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
-    """Sum times the reciprocal of each axis, multiplied over the axes (facts/xmodel.md 3.6, last rule)."""
+    """Sum times the reciprocal of each axis, multiplied over the axes (docs/dpu.md 3.6)."""
     x = operands[0]
     axes = reduced_axes(node, x.values.ndim)
     factors = [reciprocal(x.values.shape[a]) for a in axes]

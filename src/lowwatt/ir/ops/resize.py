@@ -31,7 +31,7 @@ def _resize_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
 
 
 def _positions(node: Node, size: int, out: int) -> NDArray[np.float64]:
-    """Where each output position lies in the input, in input positions (facts/xmodel.md 3.5)."""
+    """Where each output position lies in the input, in input positions (docs/dpu.md 3.5)."""
     grid = np.arange(out, dtype=np.float64)
     if node.attrs["align_corners"]:
         return grid * ((size - 1) / max(out - 1, 1))
@@ -88,7 +88,7 @@ def _blend(node: Node, x: Reals, dim: int, out: int) -> Reals:
 
 
 def _integer_resize(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
-    """R() of the copied or exactly interpolated value (facts/xmodel.md 3.4, 3.5)."""
+    """R() of the copied or exactly interpolated value (docs/dpu.md 3.4, 3.5)."""
     x = operands[0]
     _, rows, columns, _ = _resize_shape(node, [x.values.shape])
     if node.attrs["mode"] == "bilinear":
