@@ -1,6 +1,6 @@
 """Capture: a torch module becomes a Graph, by way of `torch.export`, under the user's own names.
 
-Every operator that the export lists is looked up in `lowwatt.capture_aten.RULES`; what depends on constants alone is
+Every operator that the export lists is looked up in `lowwatt.aten.RULES`; what depends on constants alone is
 computed on the spot. Nodes are called by the module they came from (`backbone.dark2.0.conv`), constants by their
 parameter; batch norms stay until a pass folds them.
 """
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from lowwatt.capture_aten import RULES, VIEWS, Call, Result
+from lowwatt.aten import RULES, VIEWS, Call, Result
 from lowwatt.errors import ToolError, did_you_mean
 from lowwatt.ir.builder import LayoutBuilder, Value
 from lowwatt.ir.graph import Graph

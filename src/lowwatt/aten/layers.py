@@ -1,63 +1,15 @@
-"""How each aten operator is said in the builder's terms: a table of short rules, one a family of operators."""
+"""aten operators in the builder's terms: layers with weights, single elements, windows and resizing."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from lowwatt.errors import ToolError
+from lowwatt.aten.call import Call, Rule, constant
 from lowwatt.ir.builder import LayoutBuilder, Value
 from lowwatt.types import Array, Shape
-
-Result = Any
-"""A Value, or a list of Values (None where one has no counterpart)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One operator of the exported program: name and origin for the node, arguments by the schema's names.
-
-    `shape` is that of the result (a list of shapes where there are several), `place` the user's line of source.
-    """
-
-    name: str
-    origin: str
-    args: dict[str, Any]
-    shape: Any
-    place: str
-
-    @property
-    def names(self) -> dict[str, Any]:
-        """name and origin, as the builder takes them."""
-        return {"name": self.name, "origin": self.origin}
-
-    @property
-    def x(self) -> Value:
-        """First operand."""
-        value: Value = next(iter(self.args.values()))
-        return value
-
-    def refuse(self, why: str) -> NoReturn:
-        """Raise the ToolError of this call."""
-        raise ToolError(f"{self.name} cannot be captured", where=self.place, why=why)
-
-
-Rule = Callable[[LayoutBuilder, Call], Result]
-
-
-def _data(call: Call, key: str) -> Array | None:
-    """Value of a constant argument; None where it was not given."""
-    value = call.args[key]
-    if value is None:
-        return None
-    if value.data is None:
-        call.refuse(f"{key} must be a constant")
-    data: Array = value.data
-    return data
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -75,7 +27,7 @@ def _pad(value: Any) -> Shape:
 
 
 def _conv(b: LayoutBuilder, call: Call) -> Value:
-    weights = _data(call, "weight")
+    weights = constant(call, "weight")
     assert weights is not None
     if weights.ndim != 4:
         call.refuse("only two-dimensional convolutions have a counterpart")
@@ -88,7 +40,7 @@ def _conv(b: LayoutBuilder, call: Call) -> Value:
     return b.conv(
         call.x,
         weights,
-        _data(call, "bias"),
+        constant(call, "bias"),
         stride=_pair(call.args["stride"]),
         pad=pad,
         dilation=dilation,
@@ -104,7 +56,7 @@ def _same_pad(kernel: Shape, dilation: Shape) -> Shape:
 
 
 def _conv_transpose(b: LayoutBuilder, call: Call) -> Value:
-    weights = _data(call, "weight")
+    weights = constant(call, "weight")
     assert weights is not None
     if weights.ndim != 4 or call.args["groups"] != 1 or _pair(call.args["dilation"]) != (1, 1):
         call.refuse("a transposed convolution must be two-dimensional, of one group, without dilation")
@@ -114,7 +66,7 @@ def _conv_transpose(b: LayoutBuilder, call: Call) -> Value:
     return b.transposed_conv(
         call.x,
         weights,
-        _data(call, "bias"),
+        constant(call, "bias"),
         stride=_pair(call.args["stride"]),
         pad=(height, height - more_h, width, width - more_w),
         parameter=call.args["weight"].name,
@@ -123,9 +75,9 @@ def _conv_transpose(b: LayoutBuilder, call: Call) -> Value:
 
 
 def _linear(b: LayoutBuilder, call: Call) -> Value:
-    weights = _data(call, "weight")
+    weights = constant(call, "weight")
     assert weights is not None
-    return b.linear(call.x, weights, _data(call, "bias"), parameter=call.args["weight"].name, **call.names)
+    return b.linear(call.x, weights, constant(call, "bias"), parameter=call.args["weight"].name, **call.names)
 
 
 def _matmul(b: LayoutBuilder, call: Call) -> Value:
@@ -135,7 +87,7 @@ def _matmul(b: LayoutBuilder, call: Call) -> Value:
 def _addmm(b: LayoutBuilder, call: Call) -> Value:
     if call.args["alpha"] != 1 or call.args["beta"] != 1:
         call.refuse("alpha and beta have no counterpart")
-    return b.linear(call.args["mat1"], _matrix(call, "mat2"), _data(call, "self"), **call.names)
+    return b.linear(call.args["mat1"], _matrix(call, "mat2"), constant(call, "self"), **call.names)
 
 
 def _matrix(call: Call, key: str) -> Array:
@@ -149,10 +101,10 @@ def _matrix(call: Call, key: str) -> Array:
 def _batch_norm(b: LayoutBuilder, call: Call) -> Value:
     if call.args["training"] or call.args["running_mean"] is None:
         call.refuse("batch norm over the batch's own statistics has no counterpart")
-    mean = _data(call, "running_mean")
-    variance = _data(call, "running_var")
+    mean = constant(call, "running_mean")
+    variance = constant(call, "running_var")
     assert mean is not None and variance is not None
-    scale, bias = _data(call, "weight"), _data(call, "bias")
+    scale, bias = constant(call, "weight"), constant(call, "bias")
     scale = np.ones_like(mean) if scale is None else scale
     bias = np.zeros_like(mean) if bias is None else bias
     return b.batch_norm(call.x, [scale, bias, mean, variance], eps=call.args["eps"], **call.names)
@@ -170,7 +122,7 @@ def _leaky_relu(b: LayoutBuilder, call: Call) -> Value:
 
 
 def _prelu(b: LayoutBuilder, call: Call) -> Value:
-    slope = _data(call, "weight")
+    slope = constant(call, "weight")
     if slope is None or slope.size != 1:
         call.refuse("prelu needs one constant slope for all channels")
     return b.unary("leaky_relu", call.x, alpha=float(slope.reshape(-1)[0]), **call.names)
@@ -262,141 +214,7 @@ def _pad_rule(b: LayoutBuilder, call: Call) -> Value:
     return b.pad(call.x, pads, value=float(call.args.get("value") or 0), **call.names)
 
 
-# -- axes and shapes ----------------------------------------------------------------------------------------
-
-
-def _cat(b: LayoutBuilder, call: Call) -> Value:
-    return b.concat(call.args["tensors"], call.args["dim"], **call.names)
-
-
-def _slice(b: LayoutBuilder, call: Call) -> Value:
-    size = call.x.shape[call.args["dim"]]
-    start, stop, _ = slice(call.args["start"], call.args["end"]).indices(size)
-    return _range(b, call, call.name, start, stop, call.args["step"])
-
-
-def _narrow(b: LayoutBuilder, call: Call) -> Value:
-    start = call.args["start"] % call.x.shape[call.args["dim"]]
-    return _range(b, call, call.name, start, start + call.args["length"])
-
-
-def _range(b: LayoutBuilder, call: Call, name: str, start: int, stop: int, step: int = 1) -> Value:
-    """Part of the axis `dim`."""
-    rank, axis = len(call.x.shape), call.args["dim"] % len(call.x.shape)
-    begin = tuple(start if i == axis else 0 for i in range(rank))
-    end = tuple(stop if i == axis else n for i, n in enumerate(call.x.shape))
-    strides = tuple(step if i == axis else 1 for i in range(rank))
-    return b.slice(call.x, begin, end, strides, name=name, origin=call.origin)
-
-
-def _parts(b: LayoutBuilder, call: Call) -> list[Value]:
-    """chunk and split: the sizes are those of the results."""
-    start, parts = 0, []
-    for index, shape in enumerate(call.shape):
-        stop = start + shape[call.args["dim"]]
-        parts.append(_range(b, call, f"{call.name}.{index}", start, stop))
-        start = stop
-    return parts
-
-
-def _select(b: LayoutBuilder, call: Call) -> Value:
-    return b.select(call.x, call.args["dim"], call.args["index"], **call.names)
-
-
-def _unbind(b: LayoutBuilder, call: Call) -> list[Value]:
-    axis = call.args["dim"]
-    count = range(call.x.shape[axis])
-    return [b.select(call.x, axis, i, name=f"{call.name}.{i}", origin=call.origin) for i in count]
-
-
-def _stack(b: LayoutBuilder, call: Call) -> Value:
-    axis = call.args["dim"] % len(call.shape)
-    shape = tuple(1 if i == axis else n for i, n in enumerate(call.shape))
-    values: Sequence[Value] = call.args["tensors"]
-    parts = [b.reshape(v, shape, name=f"{call.name}.{i}") for i, v in enumerate(values)]
-    return b.concat(parts, axis, **call.names)
-
-
-def _reshape(b: LayoutBuilder, call: Call) -> Value:
-    return b.reshape(call.x, call.shape, **call.names)
-
-
-def _permute(b: LayoutBuilder, call: Call) -> Value:
-    rank = len(call.x.shape)
-    return b.transpose(call.x, tuple(d % rank for d in call.args["dims"]), **call.names)
-
-
-def _transpose(b: LayoutBuilder, call: Call) -> Value:
-    order = list(range(len(call.x.shape)))
-    first, second = call.args["dim0"], call.args["dim1"]
-    order[first], order[second] = order[second], order[first]
-    return b.transpose(call.x, tuple(order), **call.names)
-
-
-def _same(b: LayoutBuilder, call: Call) -> Value:
-    if tuple(call.shape) != call.x.shape:
-        call.refuse(f"shape {call.x.shape} would be repeated to {call.shape}")
-    return call.x
-
-
-def _pixel_shuffle(b: LayoutBuilder, call: Call) -> Value:
-    (batch, _, rows, columns), factor = call.x.shape, call.args["upscale_factor"]
-    split = b.reshape(call.x, (batch, call.shape[1], factor, factor, rows, columns), name=f"{call.name}.split")
-    turned = b.transpose(split, (0, 1, 4, 2, 5, 3), name=f"{call.name}.turn")
-    return b.reshape(turned, call.shape, **call.names)
-
-
-def _channel_shuffle(b: LayoutBuilder, call: Call) -> Value:
-    (batch, channels, *size), groups = call.x.shape, call.args["groups"]
-    split = b.reshape(call.x, (batch, groups, channels // groups, *size), name=f"{call.name}.split")
-    turned = b.transpose(split, (0, 2, 1, *range(3, 3 + len(size))), name=f"{call.name}.turn")
-    return b.reshape(turned, call.shape, **call.names)
-
-
-def _pixel_unshuffle(b: LayoutBuilder, call: Call) -> Value:
-    (batch, channels, rows, columns), factor = call.x.shape, call.args["downscale_factor"]
-    sizes = (batch, channels, rows // factor, factor, columns // factor, factor)
-    split = b.reshape(call.x, sizes, name=f"{call.name}.split")
-    turned = b.transpose(split, (0, 1, 3, 5, 2, 4), name=f"{call.name}.turn")
-    return b.reshape(turned, call.shape, **call.names)
-
-
-def _reduce(op: str) -> Rule:
-    def rule(b: LayoutBuilder, call: Call) -> Value:
-        axes = call.args.get("dim")
-        axes = range(len(call.x.shape)) if axes in (None, []) else [axes] if isinstance(axes, int) else axes
-        return b.reduce(op, call.x, axes, bool(call.args.get("keepdim")), **call.names)
-
-    return rule
-
-
-def _max(b: LayoutBuilder, call: Call) -> Result:
-    """max over one axis gives values and places; the places have no counterpart."""
-    if isinstance(call.args.get("other"), Value):
-        call.refuse("the larger of two tensors has no counterpart")
-    value = _reduce("reduce_max")(b, call)
-    return [value, None] if isinstance(call.shape, list) else value
-
-
-_RESHAPES = ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze")
-_COPIES = (
-    "dropout",
-    "feature_dropout",
-    "clone",
-    "contiguous",
-    "detach",
-    "alias",
-    "expand",
-    "expand_as",
-    "to",
-    "lift_fresh_copy",
-)
-_PARTS = ("slice", "select", "chunk", "split", "split_with_sizes", "unbind", "narrow")
-
-VIEWS = frozenset((*_RESHAPES, *_COPIES, *_PARTS, "permute", "transpose", "t"))
-"""Operators whose result may share memory with their operand."""
-
-RULES: dict[str, Rule] = {
+LAYER_RULES: dict[str, Rule] = {
     "conv2d": _conv,
     "conv_transpose2d": _conv_transpose,
     "linear": _linear,
@@ -434,25 +252,5 @@ RULES: dict[str, Rule] = {
     "upsample_bilinear2d": _upsample("bilinear"),
     "pad": _pad_rule,
     "constant_pad_nd": _pad_rule,
-    "cat": _cat,
-    "concat": _cat,
-    "stack": _stack,
-    "slice": _slice,
-    "chunk": _parts,
-    "split": _parts,
-    "split_with_sizes": _parts,
-    "narrow": _narrow,
-    "select": _select,
-    "unbind": _unbind,
-    "permute": _permute,
-    "transpose": _transpose,
-    "pixel_shuffle": _pixel_shuffle,
-    "pixel_unshuffle": _pixel_unshuffle,
-    "channel_shuffle": _channel_shuffle,
-    "mean": _reduce("reduce_mean"),
-    "amax": _reduce("reduce_max"),
-    "max": _max,
-    **dict.fromkeys(_RESHAPES, _reshape),
-    **dict.fromkeys(_COPIES, _same),
 }
 """aten operator (without overload and trailing underscore) → rule."""
