@@ -130,7 +130,7 @@ def draw_scene(
         box = _paste(scene, pool[0][pick], boxes, rng)
         if box is not None:
             boxes.append((int(pool[1][pick]), *box))
-    noisy = scene + rng.normal(0, rng.uniform(1, 6), scene.shape)
+    noisy = scene + rng.normal(0, rng.uniform(1, 4), scene.shape)
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8), boxes
 
 
@@ -155,7 +155,7 @@ def _paste(
     import cv2
 
     size = len(scene)
-    side = int(size * np.exp(rng.uniform(np.log(0.2), np.log(0.5))))
+    side = int(size * np.exp(rng.uniform(np.log(0.22), np.log(0.5))))
     stretch = rng.uniform(0.75, 1.1)
     mask = cv2.resize(np.pad(digit, 1), (max(8, int(side * stretch)), side), interpolation=cv2.INTER_CUBIC)
     mask = np.clip(mask, 0, 1)
@@ -166,7 +166,7 @@ def _paste(
     if any(_overlap((x, y, width, height), box[1:]) > 0.25 for box in taken):
         return None
     place = scene[y : y + height, x : x + width]
-    contrast = rng.uniform(60, 120) * (1 if place.mean() < rng.uniform(90, 165) else -1)
+    contrast = rng.uniform(70, 130) * (1 if place.mean() < rng.uniform(90, 165) else -1)
     place += contrast * mask
     return x, y, width, height
 
