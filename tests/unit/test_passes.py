@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,13 +11,13 @@ import torch
 from lowwatt.errors import ToolError
 from lowwatt.ir.fold import fold_constants
 from lowwatt.ir.graph import Graph
+from lowwatt.ir.moves import cancel_transposes, sink_transposes, straighten_moves
 from lowwatt.ir.passes import (
     FLOAT_PASSES,
     fold_affine,
     fold_batch_norm,
     fold_pads,
     fuse_activations,
-    fuse_silu,
     global_mean_to_pool,
     lower_batch_norm,
     prepare_for_quantization,
@@ -23,7 +25,7 @@ from lowwatt.ir.passes import (
     remove_identities,
     run_passes,
 )
-from lowwatt.ir.transposes import cancel_transposes, sink_transposes
+from lowwatt.ir.patterns import fuse_hard, fuse_silu
 from lowwatt.quant.executor import TorchExecutor
 from lowwatt.types import Array
 
@@ -40,7 +42,7 @@ def start(*shape: int) -> Graph:
     return graph
 
 
-def conv(graph: Graph, source: str, name: str, **attrs: object) -> str:
+def conv(graph: Graph, source: str, name: str, **attrs: Any) -> str:
     channels = graph.tensor(source).shape[3]
     graph.add_constant(f"{name}.weight", values(3, 3, 3, channels))
     return graph.add("conv2d", [source, f"{name}.weight"], name, origin=f"net.{name}", **attrs)
@@ -155,6 +157,58 @@ def test_silu_and_hard_swish_are_recognised() -> None:
     check(graph, fuse_silu, ["silu", "hard_swish"])
 
 
+@pytest.mark.parametrize("division", ["div", "mul"])
+def test_spelt_out_hard_activations_are_recognised(division: str) -> None:
+    graph = start()
+    for name, number in (("three", 3.0), ("six", 6.0), ("sixth", 1 / 6)):
+        graph.add_constant(name, np.float32([number]))
+    divisor = "six" if division == "div" else "sixth"
+    graph.add("add", ["x", "three"], "line")
+    graph.add("relu6", ["line"], "clip")
+    graph.add(division, ["clip", divisor], "gate")
+    graph.add("mul", ["clip", "x"], "product")
+    graph.add(division, ["product", divisor], "swish")
+    graph.add("mul", ["gate", "swish"], "y")
+    graph.outputs = ["y", "gate"]
+    check(graph, fuse_hard, ["hard_sigmoid", "hard_swish", "mul"])
+
+
+@pytest.mark.parametrize(("offset", "divisor"), [(2.0, 6.0), (3.0, 5.0)])
+def test_other_numbers_are_no_hard_activation(offset: float, divisor: float) -> None:
+    graph = start()
+    graph.add_constant("offset", np.float32([offset]))
+    graph.add_constant("divisor", np.float32([divisor]))
+    graph.add("add", ["x", "offset"], "line")
+    graph.add("relu6", ["line"], "clip")
+    graph.add("div", ["clip", "divisor"], "y")
+    graph.outputs = ["y"]
+    assert not fuse_hard(graph)
+
+
+def test_a_channel_shuffle_is_two_slices() -> None:
+    graph = start()
+    graph.add("transpose", ["x"], "nchw", order=(0, 3, 1, 2))
+    graph.add("reshape", ["nchw"], "pairs", shape=(2, 2, 30))
+    graph.add("transpose", ["pairs"], "turned", order=(1, 0, 2))
+    graph.add("reshape", ["turned"], "halves", shape=(1, 2, 2, 6, 5))
+    for half in (0, 1):
+        begin, end = (0, half, 0, 0, 0), (1, half + 1, 2, 6, 5)
+        graph.add("slice", ["halves"], f"cut{half}", begin=begin, end=end, strides=(1,) * 5)
+        graph.add("reshape", [f"cut{half}"], f"map{half}", shape=(1, 2, 6, 5))
+        graph.add("transpose", [f"map{half}"], f"y{half}", order=(0, 2, 3, 1))
+    graph.outputs = ["y0", "y1"]
+    check(graph, straighten_moves, ["slice", "slice"])
+    assert graph.node("y1").attrs == {"begin": (0, 0, 0, 1), "end": (1, 6, 5, 4), "strides": (1, 1, 1, 2)}
+
+
+def test_moves_that_are_no_slice_stay() -> None:
+    graph = start()
+    graph.add("transpose", ["x"], "t", order=(0, 2, 1, 3))
+    graph.add("reshape", ["t"], "y", shape=(1, 6, 5, 4))
+    graph.outputs = ["y"]
+    assert not straighten_moves(graph)
+
+
 def test_padding_folds_where_it_may() -> None:
     graph = start()
     graph.add("pad", ["x"], "p", pads=(0, 0, 1, 2, 0, 1, 0, 0))
@@ -176,7 +230,7 @@ def test_padding_folds_where_it_may() -> None:
         ({"pads": (0, 0, 1, 1, 1, 1, 0, 0)}, ("avg_pool", {"kernel": (3, 3), "stride": (2, 2), "ceil_mode": True})),
     ],
 )
-def test_padding_stays_where_it_must(pad: dict[str, object], reader: tuple[str, dict[str, object]]) -> None:
+def test_padding_stays_where_it_must(pad: dict[str, Any], reader: tuple[str, dict[str, Any]]) -> None:
     graph = start()
     graph.add("pad", ["x"], "p", **pad)
     graph.add(reader[0], ["p"], "y", **reader[1])
@@ -268,7 +322,7 @@ def test_dead_nodes_go() -> None:
         ("sigmoid", {}, False),
     ],
 )
-def test_activations_fuse(op: str, attrs: dict[str, float], fuses: bool) -> None:
+def test_activations_fuse(op: str, attrs: dict[str, Any], fuses: bool) -> None:
     graph = start()
     graph.add(op, [conv(graph, "x", "c")], "act", **attrs)
     graph.add("add", ["act", "act"], "sum")

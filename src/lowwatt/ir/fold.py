@@ -13,7 +13,7 @@ from lowwatt.ir.graph import Graph, Node, Tensor
 from lowwatt.ir.ops.layout import pad_widths, slices
 from lowwatt.types import Array
 
-Rule = Callable[[dict[str, Any], Sequence[Array]], Array]
+Rule = Callable[[Node, Sequence[Array]], Array]
 
 
 def fold_constants(graph: Graph) -> bool:
@@ -26,32 +26,31 @@ def fold_constants(graph: Graph) -> bool:
             continue
         if node.attrs.get("activation", "none") != "none" or graph.tensor(node.name).quant is not None:
             continue
-        values = np.ascontiguousarray(_RULES[node.op](_attrs(graph, node), data), np.float32)
+        values = np.ascontiguousarray(evaluate(node, data), np.float32)
         graph.nodes.remove(node)
         graph.tensors[node.name] = Tensor(node.name, graph.tensor(node.name).shape, "float32", None, values)
         changed = True
     return changed
 
 
-def _attrs(graph: Graph, node: Node) -> dict[str, Any]:
-    shape = graph.tensor(node.inputs[0]).shape
-    if node.op == "slice":
-        return {"slices": slices(node, shape)}
-    return {"widths": pad_widths(node, shape), **node.attrs} if node.op == "pad" else node.attrs
+def evaluate(node: Node, data: Sequence[Array]) -> Array:
+    """Value of an operator that has a rule here."""
+    return _RULES[node.op](node, data)
 
 
-def _pad(attrs: dict[str, Any], data: Sequence[Array]) -> Array:
-    if attrs["mode"] == "symmetric":
-        return np.pad(data[0], attrs["widths"], mode="symmetric")
-    return np.pad(data[0], attrs["widths"], constant_values=attrs["value"])
+def _pad(node: Node, data: Sequence[Array]) -> Array:
+    widths = pad_widths(node, data[0].shape)
+    if node.attrs["mode"] == "symmetric":
+        return np.pad(data[0], widths, mode="symmetric")
+    return np.pad(data[0], widths, constant_values=node.attrs["value"])
 
 
 def _of_all(function: Callable[[Any, Any], Any]) -> Rule:
-    return lambda attrs, data: reduce(function, data)
+    return lambda node, data: reduce(function, data)
 
 
 def _of_one(function: Callable[[Any], Any]) -> Rule:
-    return lambda attrs, data: function(data[0])
+    return lambda node, data: function(data[0])
 
 
 _RULES: dict[str, Rule] = {
@@ -64,9 +63,9 @@ _RULES: dict[str, Rule] = {
     "exp": _of_one(np.exp),
     "sqrt": _of_one(np.sqrt),
     "identity": _of_one(lambda x: x),
-    "concat": lambda attrs, data: np.concatenate(data, attrs["axis"]),
-    "slice": lambda attrs, data: data[0][attrs["slices"]],
+    "concat": lambda node, data: np.concatenate(data, node.attrs["axis"]),
+    "slice": lambda node, data: data[0][slices(node, data[0].shape)],
     "pad": _pad,
-    "reshape": lambda attrs, data: data[0].reshape(attrs["shape"]),
-    "transpose": lambda attrs, data: data[0].transpose(attrs["order"]),
+    "reshape": lambda node, data: data[0].reshape(node.attrs["shape"]),
+    "transpose": lambda node, data: data[0].transpose(node.attrs["order"]),
 }

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from lowwatt.errors import ToolError
 from lowwatt.ir.fold import fold_constants
 from lowwatt.ir.graph import Graph, Node
+from lowwatt.ir.moves import cancel_transposes, sink_transposes, straighten_moves
 from lowwatt.ir.ops import spec
 from lowwatt.ir.ops.activation import LEAKY_SLOPE
-from lowwatt.ir.transposes import cancel_transposes, sink_transposes
+from lowwatt.ir.patterns import fuse_hard, fuse_silu
 from lowwatt.types import Array
 
 Pass = Callable[[Graph], bool]
@@ -66,21 +67,6 @@ def remove_identities(graph: Graph) -> bool:
     changed = False
     for node in [n for n in graph.nodes if _is_identity(graph, n)]:
         changed |= bypass(graph, node)
-    return changed
-
-
-def fuse_silu(graph: Graph) -> bool:
-    """x * sigmoid(x) is silu, x * hard_sigmoid(x) is hard_swish."""
-    producers, changed = graph.producers(), False
-    for node in [n for n in graph.nodes if n.op == "mul" and len(n.inputs) == 2]:
-        for x, gate in (node.inputs, node.inputs[::-1]):
-            made = producers.get(gate)
-            fused = {"sigmoid": "silu", "hard_sigmoid": "hard_swish"}.get(made.op if made else "")
-            if made is not None and fused and made.inputs == [x] and node.attrs["activation"] == "none":
-                node.op, node.inputs, node.attrs = fused, [x], {}
-                changed = True
-                break
-    graph.prune()
     return changed
 
 
@@ -176,11 +162,13 @@ def fuse_activations(graph: Graph) -> bool:
 FLOAT_PASSES: list[Pass] = [
     fold_constants,
     remove_identities,
+    fuse_hard,
     fuse_silu,
     fold_batch_norm,
     fold_affine,
     fold_pads,
     sink_transposes,
+    straighten_moves,
     cancel_transposes,
     lower_batch_norm,
     global_mean_to_pool,
