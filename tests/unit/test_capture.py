@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -12,6 +14,7 @@ from torch.nn import functional as F
 
 from lowwatt.capture import capture
 from lowwatt.errors import ToolError
+from lowwatt.ir import onnx_writer
 from lowwatt.ir.graph import Graph
 from lowwatt.ir.passes import FLOAT_PASSES, prepare_for_quantization, run_passes
 from lowwatt.models.yolox import YOLOX, output_names
@@ -90,6 +93,20 @@ def _changed(x: torch.Tensor) -> torch.Tensor:
     x.add_(1)
     x *= y
     return x + y
+
+
+def test_yolox_goes_on_to_onnx(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = settled(YOLOX(ModelSettings(width=0.125), 3))
+    x = torch.rand(1, 1, 64, 64)
+    graph = capture(module, x, output_names=output_names())
+    prepare_for_quantization(graph)
+    onnx_writer.write(graph, tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    with torch.no_grad():
+        wanted = module(x)
+    for found, want in zip(session.run(list(output_names()), {"x": x.numpy()}), wanted, strict=True):
+        torch.testing.assert_close(torch.from_numpy(found), want, rtol=1e-5, atol=1e-5)
 
 
 FUNCTIONS: dict[str, Callable[..., object]] = {
