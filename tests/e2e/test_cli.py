@@ -132,6 +132,7 @@ def test_report_is_rebuilt_and_compared(lowwatt: Command, road: Path, tmp_path: 
     page = tmp_path / "page.html"
     code, out, _ = lowwatt("report", road / "out", "--compare", road / "out/report.json", "--out", page)
     assert code == 0 and "FP32" in out and page.stat().st_size > 10_000
+    assert as_json(lowwatt("report", road / "out", "--json"))["stages"]
 
 
 def test_compile_and_check_take_a_recipe(lowwatt: Command, road: Path) -> None:

@@ -27,7 +27,7 @@ def quantize(
 ) -> None:
     """Quantize to INT8 and print accuracy before and after: FP32, fake-quantized, integer.
 
-    Example: lowwatt quantize runs/train/model.safetensors --data ../shared/data/coco_mini -o quantized.lwg
+    Example: lowwatt quantize runs/train/model.safetensors --data coco -o quantized.lwg
     """
     from lowwatt.verbs.quantize import quantize_file
 
@@ -115,7 +115,7 @@ def check(
 ) -> None:
     """Name every operator that leaves the accelerator, why, and what to change. Needs no training.
 
-    Example: lowwatt check ../shared/data/weights/yolox_nano_416.onnx --target kv260
+    Example: lowwatt check yolox_nano_416.onnx --target kv260
     """
     import dataclasses
 

@@ -24,7 +24,7 @@ def check_data(
 ) -> None:
     """Find broken images, boxes outside images, unknown ids, empty classes.
 
-    Example: lowwatt data check ../shared/data/coco_mini --sheet sheet.jpg
+    Example: lowwatt data check coco --sheet sheet.jpg
     """
     from lowwatt.verbs.data import check_folder
 

@@ -115,7 +115,7 @@ def report(
 
     result, path = rebuild(folder, compare, out)
     if json:
-        print_json(result.to_json())
+        typer.echo(result.to_json(), nl=False)
         return
     output.print(summary_table(result))
     output.print(f"report: {path}")

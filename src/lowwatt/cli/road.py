@@ -36,7 +36,7 @@ def produce(
     road = Road(load_recipe(recipe, overrides or []), out, listener=messages.print, progress=StageProgress)
     report = road.produce(resume=resume)
     if json:
-        print_json(report.to_json())
+        typer.echo(report.to_json(), nl=False)
     else:
         output.print(summary_table(report))
         output.print(f"report: {road.out / 'report.html'}")
@@ -83,7 +83,7 @@ def evaluate(
 ) -> None:
     """Measure AP on a labelled data set.
 
-    Example: lowwatt eval runs/train/model.safetensors --data ../shared/data/coco_mini
+    Example: lowwatt eval runs/train/model.safetensors --data coco
     """
     from lowwatt.verbs.evaluate import evaluate_file
 
