@@ -148,7 +148,7 @@ def test_a_time_limit_shortens_the_schedule(tmp_path: Path, data) -> None:
 
 
 def test_schedule_is_the_published_one() -> None:
-    """facts/training.md 1.1: quadratic warm-up of 5 epochs, cosine to 5 %, last 15 of 300 constant; lr .01 for 64."""
+    """docs/training-recipe.md 2: quadratic warm-up of 5 epochs, cosine to 5 %, last 15 of 300 flat; lr .01 for 64."""
     schedule = Schedule.of(Recipe().train, batch=8, steps=100)
     assert schedule.peak == pytest.approx(0.01 * 8 / 64)
     assert schedule.rate(250) == pytest.approx(schedule.peak / 4)
