@@ -202,6 +202,19 @@ def test_shape_arithmetic_is_folded(tmp_path: Path) -> None:
     assert [node.op for node in graph.nodes] == ["transpose", "reshape"]
 
 
+@pytest.mark.parametrize("opset", [9, 11, 13])
+def test_constants_follow_the_opset_of_the_file(opset: int, tmp_path: Path) -> None:
+    """Before opset 13 the axes of Unsqueeze are an attribute."""
+    axes = {"axes": [0, 2]} if opset < 13 else {}
+    operands = ["c"] if opset < 13 else ["c", "axes"]
+    nodes = [
+        helper.make_node("Unsqueeze", operands, ["u"], **axes),
+        helper.make_node("Mul", ["x", "u"], ["y"]),
+    ]
+    constants = {"c": values(4, 1)} | ({} if opset < 13 else {"axes": whole(0, 2)})
+    assert_reads(model(nodes, constants, (1, 4, 6, 8), opset, ["y"]), values(1, 4, 6, 8), tmp_path / "m.onnx")
+
+
 def test_an_nhwc_input_stays_as_it_is(tmp_path: Path) -> None:
     """Models that come from TensorFlow take NHWC and transpose first."""
     nodes = [

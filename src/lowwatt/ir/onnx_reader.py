@@ -135,18 +135,32 @@ class _Reader:
 
     def _compute(self, node: Any, inputs: list[Value | None]) -> list[Array]:
         """Value of a node on constants, by ONNX's own reference."""
-        from onnx.reference import ReferenceEvaluator
-
         if "Random" in node.op_type or node.op_type in ("Bernoulli", "Multinomial"):
             raise _unsupported(node, node.name)
         if node.op_type in _GROWING and _grown(node, inputs) > _GREATEST_CONSTANT:
             raise ToolError(f"the constant of {node.op_type} is too large", where=node.name or node.output[0])
         feeds = {name: v.data for name, v in zip(node.input, inputs, strict=True) if v is not None}
         try:
-            return list(ReferenceEvaluator(node, opsets={"": self._opset}).run(None, feeds))
+            return _reference(node, feeds, self._opset)
         except Exception as error:  # the reference raises what NumPy raises
             where = node.name or node.output[0]
             raise ToolError(f"cannot compute the constant {node.op_type}", where=where, why=str(error)) from None
+
+
+def _reference(node: Any, feeds: dict[str, Array | None], opset: int) -> list[Array]:
+    """Outputs of one node by the rules of its own opset, or, where onnx has kept only newer rules, by those."""
+    from onnx import TensorProto, helper
+    from onnx.reference import ReferenceEvaluator
+
+    inputs = [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in feeds]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in node.output if name]
+    body = helper.make_graph([node], "constant", inputs, outputs)
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", opset)])
+    try:
+        evaluator = ReferenceEvaluator(model)
+    except RuntimeError:
+        evaluator = ReferenceEvaluator(node)
+    return list(evaluator.run(None, feeds))
 
 
 def _grown(node: Any, inputs: list[Value | None]) -> float:
