@@ -5,7 +5,7 @@ rounds halves up, QuantizeLinear to even: all values before a rounding are multi
 step is added (to the bias of a layer, else by an Add): a half moves up and nothing else crosses. Scales are powers of
 two, so float32 carries every number exactly as long as it fits 24 bits; where a value might not, the rounding is done
 in double, and where a layer's sum might not, `write` says so. This holds for onnxruntime with graph optimisation off;
-its optimiser replaces the pairs by kernels that round elsewhere.
+its optimiser replaces the pairs by kernels that round elsewhere and, on CPUs without VNNI, saturate pairs of products.
 """
 
 from __future__ import annotations
