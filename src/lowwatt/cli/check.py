@@ -33,9 +33,9 @@ def check_data(
         print_json(rows)
     else:
         for row in rows:
-            colour = {"error": "red", "warning": "yellow"}.get(row["level"], "dim")
+            colour = "red" if row["level"] == "error" else "yellow"
             output.print(f"[{colour}]{row['level']:8}[/] ", end="")
-            output.print(f"{row['file']}: {row['message']}", markup=False)
+            output.print(f"{row['file']}: {row['kind']}: {row['where']}: {row['what']}", markup=False)
     errors = sum(row["level"] == "error" for row in rows)
     messages.print(f"{errors} errors, {sum(row['level'] == 'warning' for row in rows)} warnings")
     if errors:

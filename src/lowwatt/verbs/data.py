@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,11 @@ from lowwatt.recipe import DataSettings
 from lowwatt.types import Array, Preprocess
 
 if TYPE_CHECKING:
-    from lowwatt.data.coco import CocoData
+    from lowwatt.data.coco import CocoData, Finding
 
 BATCH = 8
+TOLERATED = frozenset(("wrong image size", "box without area", "box outside the image", "empty class"))
+"""Findings that training copes with: sizes are read from the image, boxes are clipped, a class stays unlearnt."""
 
 
 def open_split(settings: DataSettings, split: str) -> CocoData:
@@ -48,7 +51,7 @@ def calibration_batches(data: CocoData, preprocess: Preprocess, images: int) -> 
 
 
 def check_folder(folder: Path, annotations: Sequence[str], sheet: Path | None) -> list[dict[str, str]]:
-    """Findings of every annotation file as rows {file, level, kind, where, message}; draws `sheet` of the first one."""
+    """Findings of every annotation file as rows {file, level, kind, where, what}; draws `sheet` of the first one."""
     from lowwatt.data.check import check, sample_sheet
     from lowwatt.data.coco import read_coco
 
@@ -60,14 +63,11 @@ def check_folder(folder: Path, annotations: Sequence[str], sheet: Path | None) -
     rows: list[dict[str, str]] = []
     for index, name in enumerate(names):
         data = read_coco(folder / name, folder / "images")
-        rows += [{"file": name, **row} for row in map(_row, check(data))]
+        rows += [{"file": name, "level": _level(found), **asdict(found)} for found in check(data)]
         if sheet is not None and index == 0:
             sample_sheet(data, sheet, 12)
     return rows
 
 
-def _row(finding: object) -> dict[str, str]:
-    import dataclasses
-
-    row: dict[str, str] = dataclasses.asdict(finding)  # type: ignore[call-overload]
-    return row
+def _level(finding: Finding) -> str:
+    return "warning" if finding.kind in TOLERATED else "error"
