@@ -176,7 +176,8 @@ def test_time_limit_chooses_the_longest_schedule_that_fits() -> None:
     assert 2 * (chosen.epochs - 2 - plain) + 8 * plain <= 80
     more = full.shortened(chosen.epochs + 1)
     assert 2 * (more.epochs - 2 - more.plain_epochs) + 8 * more.plain_epochs > 80
-    assert limit.choose(full, done=7, elapsed=1000, pixels=(10, 40)).epochs == 8
+    assert limit.choose(full, done=7, elapsed=1000, pixels=(10, 40)).epochs == 7
+    assert limit.choose(full, done=0, elapsed=1000, pixels=(10, 40)).epochs == 1
 
 
 def test_ema_follows_the_rule() -> None:

@@ -71,15 +71,16 @@ class TimeLimit:
         self.spent = 0.5 * self.spent + seconds
 
     def choose(self, full: Schedule, done: int, elapsed: float, pixels: tuple[float, float]) -> Schedule:
-        """The longest shortening of `full` that ends in time; at least one epoch more than the `done` ones.
+        """The longest shortening of `full` that ends in time; at least the `done` epochs, at least one.
 
         `pixels` is the work of an epoch with augmentation and of a plain one, evaluation included.
         """
         left = self.seconds - elapsed
         rate = self.spent / max(self.pixels, 1.0)
-        for epochs in range(full.epochs, done + 1, -1):
+        least = max(1, done)
+        for epochs in range(full.epochs, least, -1):
             schedule = full.shortened(epochs)
             plain = min(schedule.plain_epochs, epochs - done)
             if rate * ((epochs - done - plain) * pixels[0] + plain * pixels[1]) <= left:
                 return schedule
-        return full.shortened(done + 1)
+        return full.shortened(least)
