@@ -90,7 +90,8 @@ def test_duplicate_ids_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"images": [], "annotations": [], "categories": []}', "{" * 5000, '{"images": 3}', "\x00\xff"]
+    "text",
+    ["", "[]", "{}", '{"images": [], "annotations": [], "categories": []}', "{" * 5000, '{"images": 3}', "\x00\xff"],
 )
 def test_foreign_files_end_in_a_clear_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "train.json"

@@ -46,7 +46,8 @@ def coco_ap(data: CocoData, results: Sequence[tuple[int, Detections]]) -> Ap:
     evaluation.params.cat_ids = list(data.category_ids)
     evaluation.evaluate()
     evaluation.accumulate()
-    precision = np.asarray(evaluation.eval["precision"])[..., _HUNDRED]  # IoU, recall, class, area
+    tables: Any = evaluation.eval
+    precision = np.asarray(tables["precision"])[..., _HUNDRED]  # IoU, recall, class, area
     return _summary(precision, data.labels)
 
 
@@ -68,9 +69,7 @@ def _mean(precision: Array) -> float:
     return float(known.mean()) if known.size else -1.0
 
 
-def to_coco(
-    results: Sequence[tuple[int, Detections]], category_ids: Sequence[int]
-) -> list[dict[str, Any]]:
+def to_coco(results: Sequence[tuple[int, Detections]], category_ids: Sequence[int]) -> list[dict[str, Any]]:
     """Detections as rows of a COCO result file: image_id, category_id, bbox (x, y, width, height), score."""
     rows = []
     for image_id, found in results:
@@ -96,9 +95,7 @@ def _ground_truth(data: CocoData) -> dict[str, Any]:
                 }
             )
     return {
-        "images": [
-            {"id": i.id, "file_name": i.path.name, "width": i.width, "height": i.height} for i in data.images
-        ],
+        "images": [{"id": i.id, "file_name": i.path.name, "width": i.width, "height": i.height} for i in data.images],
         "annotations": annotations,
         "categories": [{"id": c, "name": n} for c, n in zip(data.category_ids, data.labels, strict=True)],
     }
