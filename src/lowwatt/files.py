@@ -20,19 +20,56 @@ _MAX_MEMBER = 1 << 31
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is renamed to `path`, on an error removed.
 
-    The suffix is kept, so that writers which look at it (OpenCV, for one) work.
+    The suffix is kept, so that writers which look at it work. Raises ToolError where the file cannot be written: no
+    right to, no space, a folder in its place.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    with _writing(target):
+        temporary = _temporary_beside(target)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
+        with _writing(target):
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ToolError("cannot write the file", where=str(target), why=error.strerror or str(error)) from None
+
+
+def _temporary_beside(target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem[:32]}-", suffix=target.suffix)
+    os.close(handle)
+    return Path(name)
+
+
+@contextlib.contextmanager
+def exclusive(folder: str | Path) -> Iterator[None]:
+    """Make `folder` and hold it: a second process that asks for the same one gets a ToolError.
+
+    The hold is on the folder itself and ends with the process, however it ends; no lock file stays behind.
+    """
+    import fcntl
+
+    with _writing(Path(folder)):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            hint = "wait for it, or name another folder with --out"
+            raise ToolError("another run works in this folder", where=str(folder), hint=hint) from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

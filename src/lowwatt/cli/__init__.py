@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import NoReturn
 
 import typer
 
 from lowwatt.cli.console import messages, print_error
 from lowwatt.errors import ToolError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 
 app = typer.Typer(
     name="lowwatt",
@@ -20,9 +25,9 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from lowwatt.cli import build, check, look, road
+    from lowwatt.cli import build, check, disasm, look, road
 
-    for module in (road, build, look, check):
+    for module in (road, build, look, check, disasm):
         module.register(app)
 
 
@@ -40,14 +45,23 @@ def _options(version: bool = typer.Option(False, "--version", help="Print the ve
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 a stated failure or a red verdict, 2 wrong usage, 130 interrupted."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # what is wrong with an image is told by ToolError
     try:
         app()
     except ToolError as error:
         print_error(error)
         sys.exit(1)
-    except KeyboardInterrupt:
-        messages.print("interrupted")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except OSError as error:  # the disk is full under stdout, a folder may not be read
+        print_error(ToolError("the system refused", where=str(error.filename or ""), why=error.strerror or str(error)))
         sys.exit(1)
+    except KeyboardInterrupt:
+        _interrupted()
+    except SystemExit as stop:  # typer ends so on Ctrl-C
+        if stop.code == INTERRUPTED:
+            _interrupted()
+        raise
+
+
+def _interrupted() -> NoReturn:
+    messages.print("interrupted")
+    sys.exit(INTERRUPTED)

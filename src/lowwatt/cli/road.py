@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lowwatt.cli.console import StageProgress, messages, output, print_json
+from lowwatt.cli.console import StageProgress, messages, output, print_json, stage_done
 from lowwatt.recipe import load_recipe
 
 RecipePath = Annotated[Path, typer.Argument(help="Recipe (YAML); recipes/ holds examples.", show_default=False)]
@@ -33,7 +33,7 @@ def produce(
     from lowwatt.evaluate.report import summary_table
     from lowwatt.verbs.produce import Road
 
-    road = Road(load_recipe(recipe, overrides or []), out, listener=messages.print, progress=StageProgress)
+    road = Road(load_recipe(recipe, overrides or []), out, listener=stage_done, progress=StageProgress)
     report = road.produce(resume=resume)
     if json:
         typer.echo(report.to_json(), nl=False)
@@ -41,7 +41,8 @@ def produce(
         output.print(summary_table(report))
         output.print(f"report: {road.out / 'report.html'}")
     if road.verdict:
-        messages.print(f"[bold red]verdict:[/] {road.verdict}")
+        messages.print("verdict: ", style="bold red", end="")
+        messages.print(road.verdict)
         raise typer.Exit(1)
 
 
@@ -58,7 +59,7 @@ def train(
     """
     from lowwatt.verbs.produce import Road
 
-    road = Road(load_recipe(recipe, overrides or []), out, listener=messages.print, progress=StageProgress)
+    road = Road(load_recipe(recipe, overrides or []), out, listener=stage_done, progress=StageProgress)
     model = road.train(resume=resume)
     if json:
         print_json({"model": str(road.model_path), **model.info})
@@ -78,7 +79,7 @@ def evaluate(
     backend: Annotated[
         str, typer.Option(help="reference, core, onnxruntime or simulator; auto picks by the file.")
     ] = "auto",
-    limit: Annotated[int, typer.Option(help="Use the first N images; 0: all.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="Use the first N images; 0: all.")] = 0,
     json: Json = False,
 ) -> None:
     """Measure AP on a labelled data set.

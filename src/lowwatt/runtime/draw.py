@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowwatt.errors import ToolError
-from lowwatt.files import atomic_path
+from lowwatt.files import write_bytes
 from lowwatt.types import Detections
 
 Colour = tuple[int, int, int]
@@ -42,16 +42,20 @@ def draw(image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
 
 
 def save(image: NDArray[np.uint8], path: str | Path) -> None:
-    """Write an image (the suffix says how) atomically; ToolError for a suffix that names no image format."""
+    """Write an image (the suffix says how) atomically.
+
+    ToolError for a suffix that names no image format, and for an image that its format cannot hold (JPEG ends at 65,500
+    pixels a side).
+    """
     import cv2
 
-    with atomic_path(path) as temporary:
-        try:
-            written = cv2.imwrite(str(temporary), image)
-        except cv2.error as error:
-            raise ToolError("cannot write the image", where=str(path), why=str(error).strip()) from None
-        if not written:
-            raise ToolError("cannot write the image", where=str(path), hint="use the suffix .jpg or .png")
+    try:
+        encoded, content = cv2.imencode(Path(path).suffix or ".none", image)
+    except cv2.error as error:
+        raise ToolError("cannot write the image", where=str(path), why=str(error).strip()) from None
+    if not encoded:
+        raise ToolError("cannot write the image", where=str(path), why=f"its size is {image.shape[1::-1]}")
+    write_bytes(path, content.tobytes())
 
 
 def _canvas(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:

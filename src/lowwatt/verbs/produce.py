@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lowwatt.compiler.rules import check
 from lowwatt.errors import ToolError
 from lowwatt.evaluate.report import EpochRow, Report, write_html
-from lowwatt.files import write_text
+from lowwatt.files import exclusive, write_text
 from lowwatt.recipe import Recipe
 from lowwatt.targets import load_target
 from lowwatt.verbs.compile import untrained_graph
@@ -61,21 +61,22 @@ class Road:
 
     def produce(self, resume: bool = False) -> Report:
         """Drive every stage; returns the report, which is also on disk as report.json and report.html."""
-        write_text(self.out / "recipe.yaml", self.recipe.to_yaml())
-        self._refuse_unrunnable()
-        model = self._stage("train", lambda: self.train(resume=resume))
-        report = self._stage("quantize", lambda: self.quantize(model))
-        self._stage("export", lambda: self.export(report))
-        program = self._stage("compile", lambda: self.compile(report))
-        self._stage("run", lambda: self.measure(report))
-        page: Report = self._stage("report", lambda: self.report(model, report, program))
-        return page
+        with exclusive(self.out):
+            write_text(self.out / "recipe.yaml", self.recipe.to_yaml())
+            self._refuse_unrunnable()
+            model = self._stage("train", lambda: self._train(resume))
+            report = self._stage("quantize", lambda: self.quantize(model))
+            self._stage("export", lambda: self.export(report))
+            program = self._stage("compile", lambda: self.compile(report))
+            self._stage("run", lambda: self.measure(report))
+            page: Report = self._stage("report", lambda: self.report(model, report, program))
+            return page
 
     def _stage(self, name: str, work: Callable[[], Any]) -> Any:
         began = time.monotonic()
         result = work()
         self.seconds[name] = time.monotonic() - began
-        self.listener(f"[green]✓[/] {name:9} {self.seconds[name]:6.1f} s  {self._notes.get(name, '')}")
+        self.listener(f"{name:9} {self.seconds[name]:6.1f} s  {self._notes.get(name, '')}")
         return result
 
     @cached_property
@@ -97,6 +98,10 @@ class Road:
 
     def train(self, resume: bool = False) -> Model:
         """Train (or, at 0 epochs, take `model.init` as it is) and save the model."""
+        with exclusive(self.out):
+            return self._train(resume)
+
+    def _train(self, resume: bool) -> Model:
         from lowwatt.models import checkpoint
         from lowwatt.training import train
 
