@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lowwatt.cli.console import StageProgress, messages, output, print_json
-from lowwatt.recipe import QuantSettings
+from lowwatt.cli.console import StageProgress, messages, output, print_json, print_table
+from lowwatt.recipe import load_recipe
 
 Target = Annotated[str, typer.Option("--target", "-t", help="Machine: a name from `lowwatt doctor`, or a YAML file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as json on stdout.")]
@@ -31,7 +31,7 @@ def quantize(
     """
     from lowwatt.verbs.quantize import quantize_file
 
-    settings = QuantSettings.model_validate({"calibration": calibration, "images": images})
+    settings = load_recipe(None, [f"quant.calibration={calibration}", f"quant.images={images}"]).quant
     result = quantize_file(file, data, out, settings, evaluate, StageProgress)
     if json:
         print_json(result)
@@ -90,7 +90,7 @@ def compile_(
         print_json(program.to_json())
         return
     if layers:
-        output.print(layer_table(program))
+        print_table(layer_table(program))
     for line in verdict_lines(program.verdicts):
         messages.print(line)
     output.print(

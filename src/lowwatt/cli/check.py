@@ -33,9 +33,8 @@ def check_data(
         print_json(rows)
     else:
         for row in rows:
-            colour = "red" if row["level"] == "error" else "yellow"
-            output.print(f"[{colour}]{row['level']:8}[/] ", end="")
-            output.print(f"{row['file']}: {row['kind']}: {row['where']}: {row['what']}", markup=False)
+            output.print(f"{row['level']:8} ", style="red" if row["level"] == "error" else "yellow", end="")
+            output.print(f"{row['file']}: {row['kind']}: {row['where']}: {row['what']}")
     errors = sum(row["level"] == "error" for row in rows)
     messages.print(f"{errors} errors, {sum(row['level'] == 'warning' for row in rows)} warnings")
     if errors:
@@ -54,9 +53,9 @@ def sample(
 
     Example: lowwatt data sample digits --train 600 --val 150
     """
-    from lowwatt.data.sample import make_sample
+    from lowwatt.verbs.data import make_sample_set
 
-    make_sample(folder, train, val, size, seed)
+    make_sample_set(folder, train, val, size, seed)
     output.print(f"sample set: {folder}")
 
 

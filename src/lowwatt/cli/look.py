@@ -66,12 +66,9 @@ def detect(
     else:
         for row in rows:
             names = ", ".join(f"{d['label']} {d['score']:.2f}" for d in row["detections"]) or "nothing found"
-            output.print(
-                (row["error"] and f"{row['source']}: failed") or f"{row['source']} → {row['file']}: {names}",
-                markup=False,
-            )
+            output.print(f"{row['source']}: failed" if row["error"] else f"{row['source']} → {row['file']}: {names}")
     for row in failed:
-        messages.print(row["error"], markup=False)
+        messages.print(row["error"])
     if failed:
         raise typer.Exit(1)
 

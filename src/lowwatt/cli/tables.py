@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from lowwatt.compiler import Program
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def layer_table(program: Program) -> Table:
-    """One row a layer: cycles, bytes, milliseconds, use of the array."""
-    table = Table(box=None, header_style="bold")
+    """One row a layer: cycles, bytes, milliseconds, use of the array. Long names fold, the other columns do not."""
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
     for title, justify in _LAYER_COLUMNS:
-        table.add_column(title, justify=justify)
+        table.add_column(title, justify=justify, overflow="fold", no_wrap=title != "layer")
     for row in program.layers:
         table.add_row(
-            escape(row.name),
+            row.name,
             row.op,
             row.where,
             f"{row.macs / 1e6:.2f}",
@@ -46,16 +46,16 @@ _LAYER_COLUMNS: Sequence[tuple[str, Any]] = (
 )
 
 
-def verdict_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
+def verdict_lines(verdicts: Sequence[Verdict]) -> Iterator[Text]:
     """A few lines for each reason to leave the accelerator: which operators, why, and what to change."""
     from lowwatt.compiler.rules import group
 
     for verdict, nodes in group(verdicts):
         more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
-        yield f"[yellow]{verdict.op}[/] leaves the accelerator: {escape(nodes[0])}{more}"
-        yield from (f"  why: {escape(reason)}" for reason in verdict.reasons)
+        yield Text.assemble((verdict.op, "yellow"), f" leaves the accelerator: {nodes[0]}{more}")
+        yield from (Text(f"  why: {reason}") for reason in verdict.reasons)
         if verdict.remedy:
-            yield f"  [cyan]change:[/] {escape(verdict.remedy)}"
+            yield Text.assemble(("  change:", "cyan"), f" {verdict.remedy}")
 
 
 def doctor_table(rows: Sequence[dict[str, Any]]) -> Table:
@@ -64,6 +64,6 @@ def doctor_table(rows: Sequence[dict[str, Any]]) -> Table:
     for title in ("", "what", "found", "how to get it"):
         table.add_column(title, overflow="fold")
     for row in rows:
-        mark = "[green]yes[/]" if row["usable"] else "[red]no[/]" if row["needed"] else "[yellow]no[/]"
-        table.add_row(mark, row["name"], escape(row["what"]), escape(row["how"]))
+        colour = "green" if row["usable"] else "red" if row["needed"] else "yellow"
+        table.add_row(Text("yes" if row["usable"] else "no", colour), row["name"], row["what"], row["how"])
     return table
