@@ -10,6 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
+from lowwatt.errors import ToolError
+from lowwatt.files import exclusive
+from lowwatt.ir import store
+from lowwatt.ir.graph import Graph
+from lowwatt.types import QuantParams
+from small_detector import picture, small_detector
+
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -57,3 +64,112 @@ def test_data_check_tells_errors_from_warnings(lowwatt: Command, tmp_path: Path)
         ("warning", "box outside the image", "a.png"),
         ("warning", "empty class", "[bold]dog"),
     }
+
+
+def test_data_sample_leaves_a_folder_with_files_alone(lowwatt: Command, tmp_path: Path) -> None:
+    """It once removed the folder first."""
+    (tmp_path / "thesis.txt").write_text("years of work")
+    code, _, err = lowwatt("data", "sample", tmp_path, "--train", 2, "--val", 2)
+    assert code == 1 and "holds something" in err
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.fixture
+def detector(tmp_path: Path) -> Path:
+    """File of a quantized detector of bright cells."""
+    store.save(small_detector(), tmp_path / "cells.lwg")
+    return tmp_path / "cells.lwg"
+
+
+def write_picture(path: Path) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", picture((1, 2)))[1].tobytes())
+    return path
+
+
+def test_detect_never_overwrites_the_pictures_it_was_given(lowwatt: Command, detector: Path, tmp_path: Path) -> None:
+    photo = write_picture(tmp_path / "in/a.jpg")
+    before = photo.read_bytes()
+    code, _, err = lowwatt("detect", photo, "-m", detector, "-o", tmp_path / "in")
+    assert code == 1 and "overwrite" in err and photo.read_bytes() == before
+
+
+def test_detect_goes_on_where_one_picture_cannot_be_written(lowwatt: Command, detector: Path, tmp_path: Path) -> None:
+    """JPEG ends at 65,500 pixels a side."""
+    cv2.imwrite(str(tmp_path / "long.png"), np.zeros((1, 70_000), np.uint8))
+    small = write_picture(tmp_path / "small [red].png")
+    code, out, err = lowwatt("detect", tmp_path / "long.png", small, "-m", detector, "-o", tmp_path / "out")
+    assert code == 1 and "cannot write the image" in err
+    assert "small [red].png → " in out and (tmp_path / "out/small [red].jpg").is_file()
+
+
+BAD_PLACES = [("file/deep/out.lwp", "directory"), ("folder", "directory"), ("n" * 300 + ".lwp", "name too long")]
+
+
+@pytest.mark.parametrize(("place", "why"), BAD_PLACES, ids=["below a file", "a folder", "long name"])
+def test_a_place_that_cannot_be_written_is_named(
+    lowwatt: Command, detector: Path, tmp_path: Path, place: str, why: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    code, _, err = lowwatt("compile", detector, "-o", tmp_path / place)
+    assert code == 1 and "cannot write the file" in err and why in err.lower()
+    assert not list(tmp_path.rglob(".*"))
+
+
+HOSTILE = ["../../escape", "/etc/passwd", "a/b", "a_b", "", "..", ".", "line\nbreak", "[/red]", "ü" * 300, "nul\0"]
+
+
+def test_run_writes_one_file_an_output_and_none_elsewhere(lowwatt: Command, tmp_path: Path) -> None:
+    graph = Graph("hostile [/names]")
+    quant = QuantParams.power_of_two(0)
+    graph.add_input("x", (1, 3), quant)
+    for number, name in enumerate(HOSTILE):
+        factor = graph.add_constant(f"factor {number}", np.full((1, 3), number, np.int8), quant)
+        graph.outputs.append(graph.add("add", ["x", factor], name, quant=quant))
+    store.save(graph, tmp_path / "g.lwg")
+    np.save(tmp_path / "x.npy", np.zeros((1, 3), np.int8))
+    before = set(tmp_path.iterdir())
+    code, out, err = lowwatt("run", tmp_path / "g.lwg", "-i", tmp_path / "x.npy", "-o", tmp_path / "o", "--json")
+    assert code == 0, err
+    rows = json.loads(out)
+    assert [row["output"] for row in rows] == HOSTILE
+    assert [int(np.load(row["file"])[0, 0]) for row in rows] == list(range(len(HOSTILE)))
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "o"}
+    assert {Path(row["file"]).parent for row in rows} == {tmp_path / "o"}
+    assert lowwatt("run", tmp_path / "g.lwg", "-i", tmp_path / "x.npy", "-o", tmp_path / "o")[0] == 0
+
+
+def test_quantize_refuses_what_is_quantized_and_a_calibration_nobody_knows(lowwatt: Command, detector: Path) -> None:
+    code, _, err = lowwatt("quantize", detector, "--data", "nowhere")
+    assert code == 1 and "quantized already" in err
+    code, _, err = lowwatt("quantize", detector, "--calibration", "mean")
+    assert code == 1 and "minmax" in err and "Traceback" not in err
+
+
+def test_interrupted_is_said_and_has_its_exit_code(lowwatt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lowwatt.verbs.doctor.examine", interrupt)
+    code, _, err = lowwatt("doctor")
+    assert code == 130 and "interrupted" in err and "Traceback" not in err
+
+
+def test_two_runs_in_one_folder_end_in_a_sentence(tmp_path: Path) -> None:
+    with exclusive(tmp_path / "run"):
+        with pytest.raises(ToolError, match="another run works in this folder"), exclusive(tmp_path / "run"):
+            pass
+        with exclusive(tmp_path / "other"):
+            pass
+    with exclusive(tmp_path / "run"):
+        assert not list((tmp_path / "run").iterdir())
+
+
+def test_full_disk_under_stdout_is_no_traceback(lowwatt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(value: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lowwatt.cli.check.print_json", full)
+    code, _, err = lowwatt("doctor", "--json")
+    assert code == 1 and "No space left" in err

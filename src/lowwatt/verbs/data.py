@@ -69,5 +69,14 @@ def check_folder(folder: Path, annotations: Sequence[str], sheet: Path | None) -
     return rows
 
 
+def make_sample_set(folder: Path, train: int, val: int, size: int, seed: int) -> None:
+    """Sample set in a folder that is new or empty; a folder that holds anything is left as it is, with a ToolError."""
+    from lowwatt.data.sample import make_sample
+
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ToolError("the folder holds something already", where=str(folder), hint="name a new folder")
+    make_sample(folder, train, val, size, seed)
+
+
 def _level(finding: Finding) -> str:
     return "warning" if finding.kind in TOLERATED else "error"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lowwatt.errors import ToolError
 from lowwatt.types import Detections
 
 PACKAGED = "yolox_fpga_cpu"
@@ -29,24 +30,33 @@ def detect_images(
     from lowwatt.loading import load_graph
     from lowwatt.runtime import Engine
     from lowwatt.runtime.draw import draw, save
+    from lowwatt.runtime.sources import images_of
 
+    images = [str(image) for image in images_of(list(sources))]
+    _refuse_overwriting(images, out)
     graph = load_graph(model or packaged_model())
     engine = Engine(graph, choose_backend(backend, graph.is_quantized), **options)
     rows: list[dict[str, Any]] = []
-    for result in engine.stream(list(sources)):
-        target = ""
-        if not result.error:
-            target = str(_free_name(out, Path(result.source), {row["file"] for row in rows}))
-            save(draw(read_image(result.source, 3), result.detections), target)
-        rows.append(
-            {
-                "source": result.source,
-                "file": target,
-                "detections": listed(result.detections),
-                "error": result.error,
-            }
-        )
+    taken: set[Path] = set()
+    for result in engine.stream(images):
+        target, error = _free_name(out, Path(result.source), taken), result.error
+        if not error:
+            try:
+                save(draw(read_image(result.source, 3), result.detections), target)
+                taken.add(target)
+            except ToolError as failure:
+                error = str(failure)
+        file = "" if error else str(target)
+        rows.append({"source": result.source, "file": file, "detections": listed(result.detections), "error": error})
     return rows
+
+
+def _refuse_overwriting(images: Sequence[str], out: Path) -> None:
+    """The pictures with boxes must not take the place of the user's own."""
+    folders = {Path(image).parent.resolve() for image in images}
+    if out.resolve() in folders:
+        hint = "name another folder with --out"
+        raise ToolError("the pictures with boxes would overwrite your own", where=str(out), hint=hint)
 
 
 def choose_backend(name: str, quantized: bool) -> str:
@@ -68,9 +78,9 @@ def listed(detections: Detections) -> list[dict[str, Any]]:
     ]
 
 
-def _free_name(out: Path, source: Path, taken: set[str]) -> Path:
+def _free_name(out: Path, source: Path, taken: set[Path]) -> Path:
     """OUT/NAME.jpg; images of one name from different folders do not overwrite each other."""
     target, number = out / f"{source.stem}.jpg", 1
-    while str(target) in taken:
+    while target in taken:
         target, number = out / f"{source.stem}-{number}.jpg", number + 1
     return target

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lowwatt.errors import ToolError
 from lowwatt.recipe import DataSettings, QuantSettings
 from lowwatt.verbs.data import calibration_batches, open_split
 
@@ -28,7 +29,10 @@ def quantize_file(
     from lowwatt.loading import load_graph
 
     data = DataSettings(root=root)
-    report = quantize_on(load_graph(file), open_split(data, "train"), settings, progress)
+    graph = load_graph(file)
+    if graph.is_quantized:
+        raise ToolError("the graph is quantized already", where=str(file), hint="give the float graph or the model")
+    report = quantize_on(graph, open_split(data, "train"), settings, progress)
     store.save(report.quantized, out)
     accuracy = {}
     if evaluate:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import numpy as np
 from lowwatt.errors import ToolError, did_you_mean
 from lowwatt.files import atomic_path
 from lowwatt.types import Array, QuantParams
+
+_FOREIGN = re.compile(r"[/\\\x00-\x1f\x7f]")
+_LONGEST = 200
+"""Bytes of a file's name, without its number and suffix; file systems end at 255."""
 
 
 def run_file(file: Path, inputs: Sequence[str], backend: str, out: Path) -> list[dict[str, Any]]:
@@ -27,7 +32,8 @@ def run_file(file: Path, inputs: Sequence[str], backend: str, out: Path) -> list
     session = open_backend(backend, _source(file, backend))
     outputs = session.run(_named(inputs, list(session.inputs)))
     quants: dict[str, QuantParams | None] = session.quants
-    return [_write(out, name, value, quants.get(name)) for name, value in outputs.items()]
+    names = file_names(outputs)
+    return [_write(out / names[name], name, value, quants.get(name)) for name, value in outputs.items()]
 
 
 def _source(file: Path, backend: str) -> Any:
@@ -77,8 +83,23 @@ def _read_array(path: Path) -> Array:
     return value
 
 
-def _write(out: Path, name: str, value: Array, quant: QuantParams | None) -> dict[str, Any]:
-    path = out / f"{name.replace('/', '_')}.npy"
+def file_names(outputs: Iterable[str]) -> dict[str, str]:
+    """File of each output: its name, with "_" for what does not belong in a file name; no two are the same.
+
+    >>> file_names(["cls", "../a b", ".._a b"])
+    {'cls': 'cls.npy', '../a b': '.._a b.npy', '.._a b': '.._a b-1.npy'}
+    """
+    files: dict[str, str] = {}
+    for name in outputs:
+        plain = _FOREIGN.sub("_", name).encode(errors="replace")[:_LONGEST].decode(errors="ignore") or "_"
+        file, number = f"{plain}.npy", 1
+        while file in files.values():
+            file, number = f"{plain}-{number}.npy", number + 1
+        files[name] = file
+    return files
+
+
+def _write(path: Path, name: str, value: Array, quant: QuantParams | None) -> dict[str, Any]:
     with atomic_path(path) as temporary:
         np.save(temporary, value)
     meaning = "float" if quant is None else f"integers, scale {quant.scale:g}"
