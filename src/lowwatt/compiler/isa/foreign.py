@@ -17,6 +17,9 @@ from lowwatt.ir import xmodel_proto
 _DPUCZDX8G = 1
 _SETS = {0: ISA0, 1: ISA1}
 _ELF = b"\x7fELF"
+_NO_BITS = 8
+"""Type of a section that takes no room in the file."""
+
 _HINT = (
     "disasm reads compiled .xmodel and DNNDK .elf files; an exported .xmodel has no code until vai_c_xir compiled it"
 )
@@ -45,7 +48,7 @@ def streams(path: str | Path) -> list[Stream]:
         raise ToolError("cannot read the file", where=str(path), why=error.strerror or str(error)) from None
     try:
         found = list(_elf(data) if data.startswith(_ELF) else _xmodel(data))
-    except (DecodeError, RuntimeError, struct.error, KeyError, ValueError) as error:
+    except (DecodeError, RuntimeError, struct.error, IndexError, ValueError) as error:
         raise ToolError("cannot read the file", where=str(path), why=str(error)[:200], hint=_HINT) from None
     if not found:
         raise ToolError("the file holds no DPU code", where=str(path), hint=_HINT)
@@ -98,6 +101,9 @@ def _sections(data: bytes) -> Iterator[tuple[str, bytes]]:
     layout = "<II16xQQ" if wide else "<II8xII"
     headers = [struct.unpack_from(layout, data, table + size * k) for k in range(count)]
     strings = headers[names][2]
-    for title, _, offset, length in headers:
+    for title, kind, offset, length in headers:
         begin = strings + title
-        yield data[begin : data.index(b"\0", begin)].decode(), data[offset : offset + length]
+        name = data[begin : data.index(b"\0", begin)].decode()
+        if kind != _NO_BITS and offset + length > len(data):
+            raise ValueError(f"the file ends within section {name}")
+        yield name, data[offset : offset + length]
