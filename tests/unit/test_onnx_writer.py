@@ -176,7 +176,7 @@ def test_awkward_names(tmp_path: Path) -> None:
 
 def test_meta_travels_and_bytes_are_the_same(tmp_path: Path) -> None:
     graph = graph_of(CASES[0])
-    meta.set_preprocess(graph, Preprocess((6, 8), 4))
+    meta.set_preprocess(graph, Preprocess((6, 8), 3))
     meta.set_head(graph, DetectionHead((8,), (("a", "b", "c"),), 2), ["cat", "dog"], [3, 7])
     for name in ("a", "b"):
         write(graph, tmp_path / f"{name}.onnx")

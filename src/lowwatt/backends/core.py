@@ -42,7 +42,7 @@ class CoreBackend:
             values[node.name] = self._run_node(node, kernel, values)
             for name in self._last_use[node.name]:
                 values.pop(name, None)
-        return {name: values[name] for name in self.outputs}
+        return interpreter.outputs_of(self.graph, values)
 
     def _run_node(self, node: Node, kernel: Kernel | None, values: Mapping[str, Array]) -> Array:
         if kernel is None:

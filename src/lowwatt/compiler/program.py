@@ -179,11 +179,11 @@ def _check_machine(description: dict[str, Any], target: Target, path: str | Path
     if target.name not in target_names():
         return
     here = load_target(target.name).fingerprint
-    if f"{here:#x}" != description["fingerprint"]:
+    if f"{here:#x}" != description.get("fingerprint"):
         raise ToolError(
             "the program was compiled for another machine",
             where=str(path),
-            why=f"its fingerprint is {description['fingerprint']}, that of {target.name} here is {here:#x}",
+            why=f"its fingerprint is {description.get('fingerprint')}, that of {target.name} here is {here:#x}",
             hint=f"lowwatt compile {path} --target {target.name} --out {path}",
         )
 

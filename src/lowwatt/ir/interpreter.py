@@ -29,8 +29,13 @@ def run(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
     >>> run(g, {"x": np.array([[-1.0, 2.6]])})["y"].tolist()
     [[0, 3]]
     """
-    values = execute(graph, inputs)
-    return {name: values[name] for name in graph.outputs}
+    return outputs_of(graph, execute(graph, inputs))
+
+
+def outputs_of(graph: Graph, values: Mapping[str, Array]) -> dict[str, Array]:
+    """The outputs among the values of a run; an output may also be a constant."""
+    constants = {tensor.name: tensor.data for tensor in graph.constants() if tensor.data is not None}
+    return {name: constants[name] if name in constants else values[name] for name in graph.outputs}
 
 
 def execute(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:

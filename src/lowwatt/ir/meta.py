@@ -1,13 +1,23 @@
-"""Typed access to `Graph.meta`: pre-processing, detection head, labels and category ids."""
+"""Typed access to `Graph.meta`: pre-processing, detection head, labels and category ids.
+
+What is read may come from a damaged file: every reader raises ToolError for values of another kind.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph
 from lowwatt.types import DetectionHead, Preprocess
+
+_T = TypeVar("_T")
+_LARGEST_SIDE = 1 << 14
+"""Pixels; an input beyond that is a damaged number, not a network."""
 
 
 def set_preprocess(graph: Graph, preprocess: Preprocess) -> None:
@@ -19,7 +29,12 @@ def preprocess(graph: Graph) -> Preprocess:
     """How images become the network's input; from the input's shape where nothing was stored."""
     stored = graph.meta.get("preprocess")
     if stored is not None:
-        return Preprocess(**{**stored, "size": tuple(stored["size"])})
+        found = _read(graph, "preprocess", stored, Preprocess)
+        if found.channels not in (1, 3) or not all(1 <= side <= _LARGEST_SIDE for side in found.size):
+            raise _wrong(graph, "preprocess", f"size {found.size}, {found.channels} channels")
+        if not 0 <= found.pad_value <= 255:
+            raise _wrong(graph, "preprocess", f"padding with {found.pad_value}")
+        return found
     if len(graph.inputs) == 1 and len(shape := graph.tensor(graph.inputs[0]).shape) == 4 and shape[3] in (1, 3):
         return Preprocess((shape[1], shape[2]), shape[3])
     raise ToolError("the graph does not take one image", where=graph.name)
@@ -41,16 +56,33 @@ def head(graph: Graph) -> DetectionHead:
             where=graph.name,
             hint="detect and eval need a model made by `lowwatt train` or `lowwatt produce`",
         )
-    outputs = tuple((o[0], o[1], o[2]) for o in stored["outputs"])
-    return DetectionHead(tuple(stored["strides"]), outputs, stored["num_classes"])
+    found = _read(graph, "head", stored, DetectionHead)
+    if len(found.outputs) != len(found.strides) or min((*found.strides, found.num_classes)) < 1:
+        raise _wrong(graph, "head", f"strides {found.strides}, {found.num_classes} classes")
+    return found
 
 
 def labels(graph: Graph) -> tuple[str, ...]:
     """Class names, by label index; empty where none are stored."""
-    return tuple(graph.meta.get("labels", ()))
+    return _read(graph, "labels", graph.meta.get("labels", ()), tuple[str, ...])
 
 
 def category_ids(graph: Graph) -> tuple[int, ...]:
     """The data set's own category ids, by label index."""
     stored = graph.meta.get("category_ids")
-    return tuple(stored) if stored is not None else tuple(range(1, len(labels(graph)) + 1))
+    if stored is None:
+        return tuple(range(1, len(labels(graph)) + 1))
+    return _read(graph, "category_ids", stored, tuple[int, ...])
+
+
+def _read(graph: Graph, key: str, stored: Any, kind: type[_T]) -> _T:
+    try:
+        return TypeAdapter(kind).validate_python(stored)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, (key, *first["loc"])))
+        raise _wrong(graph, place, first["msg"]) from None
+
+
+def _wrong(graph: Graph, key: str, why: str) -> ToolError:
+    return ToolError("the graph's description of itself is damaged", where=f"{graph.name}, {key}", why=why)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,25 +29,50 @@ class IntTensor:
 class ShapeRule(Protocol):
     """Output shape from the input shapes; raises ToolError where they do not fit."""
 
-    def __call__(self, node: Node, shapes: Sequence[Shape]) -> Shape: ...
+    def __call__(self, node: Node, shapes: Sequence[Shape]) -> Shape:
+        """The output's shape."""
+        ...
 
 
 class IntegerRule(Protocol):
     """Integer reference: integers of the output at `out`, saturated, from integer operands."""
 
-    def __call__(self, node: Node, operands: Sequence[IntTensor], out: QuantParams) -> NDArray[np.int64]: ...
+    def __call__(self, node: Node, operands: Sequence[IntTensor], out: QuantParams) -> NDArray[np.int64]:
+        """Integers of the output."""
+        ...
 
 
 class TorchRule(Protocol):
     """Float form on torch, NHWC in and out. `torch` is the module, handed in so that nothing here imports it."""
 
-    def __call__(self, torch: Any, node: Node, operands: Sequence[Any]) -> Any: ...
+    def __call__(self, torch: Any, node: Node, operands: Sequence[Any]) -> Any:
+        """The output, a torch tensor."""
+        ...
 
 
 class MacRule(Protocol):
     """Multiply-accumulates of one run, from input shapes and output shape."""
 
-    def __call__(self, node: Node, shapes: Sequence[Shape], output: Shape) -> int: ...
+    def __call__(self, node: Node, shapes: Sequence[Shape], output: Shape) -> int:
+        """Multiply-accumulates."""
+        ...
+
+
+_NUMBERS = frozenset(("alpha", "min", "max", "value", "eps"))
+"""Attributes that are real numbers, also infinite ones (a pad in front of a max pool)."""
+
+
+def _is_of_kind(key: str, value: Any, default: Any) -> bool:
+    """Whether a value is of its attribute's kind; lists of numbers are the shape rules' business."""
+    if key in _NUMBERS:
+        return isinstance(value, Real) and value == value
+    if key == "hsigmoid_in":
+        return value is None or (isinstance(value, int) and -64 <= value <= 64)
+    if isinstance(default, bool):
+        return isinstance(value, (bool, np.bool_)) or value in (0, 1)
+    if isinstance(default, int):
+        return isinstance(value, Integral)
+    return not isinstance(default, str) or isinstance(value, str)
 
 
 def _no_macs(node: Node, shapes: Sequence[Shape], output: Shape) -> int:
@@ -69,7 +95,7 @@ class OpSpec:
     macs: MacRule = _no_macs
 
     def complete(self, attrs: Mapping[str, Any], where: str) -> dict[str, Any]:
-        """Attributes with defaults filled in; ToolError for unknown or missing ones."""
+        """Attributes with defaults filled in; ToolError for unknown or missing ones, or of another kind."""
         for key in attrs:
             if key not in self.attrs:
                 raise ToolError(f"{self.name} has no attribute {key}", where=where, hint=did_you_mean(key, self.attrs))
@@ -77,6 +103,8 @@ class OpSpec:
         for key, value in full.items():
             if value is REQUIRED:
                 raise ToolError(f"{self.name} needs the attribute {key}", where=where)
+            if not _is_of_kind(key, value, self.attrs[key]):
+                raise ToolError(f"{self.name} cannot have this {key}", where=where, why=f"it is {value!r:.80}")
         return full
 
     def output_shape(self, node: Node, shapes: Sequence[Shape]) -> Shape:

@@ -182,6 +182,8 @@ class _Writer:
 
     def finish(self) -> bytes:
         outputs = list(dict.fromkeys(self._operand(name) for name in self.graph.outputs))
+        if not outputs:
+            raise ToolError("the graph has no outputs", where=self.graph.name)
         encode(self.message.graph_attr["return_ops"], outputs)
         self.message.subg_root.subgraph_name = "root"
         self.message.subg_root.op_name.extend(op.op_name for op in self.message.op_node)

@@ -1,0 +1,143 @@
+"""Files that are damaged or made to do harm: whatever they hold, the answer is a ToolError, and soon."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lowwatt
+from lowwatt.errors import ToolError
+from lowwatt.ir import onnx_writer, store, text, xmodel
+from lowwatt.ir.graph import Graph
+from lowwatt.types import QuantParams
+from small_detector import small_detector
+
+ODD = ["0", "-1", "7", "99999999999", "1e999", "NaN", "null", '"x"', "[]", "{}", "true", "1.5", "[1, 2]"]
+_TOKEN = re.compile(r'-?\b\d+(?:\.\d+)?\b|"[^"]*"|\[[^\[\]]*\]|\b[a-z_]\w+')
+
+
+def seeds(count: int) -> Iterator[random.Random]:
+    """Generators of random numbers, always the same ones."""
+    return (random.Random(seed) for seed in range(count))
+
+
+def use(loaded: Any) -> None:
+    """Everything that a user would do next; a ToolError is an answer, anything else a failure."""
+    graph = loaded if isinstance(loaded, Graph) else loaded.graph
+    backend = "core" if graph.is_quantized else "onnxruntime"
+    deeds: list[Callable[[], object]] = [
+        lambda: lowwatt.compile(graph, "kv260"),
+        lambda: lowwatt.Engine(graph, backend)(np.zeros((9, 9), np.uint8)),
+        lambda: text.to_text(graph),
+    ]
+    for deed in deeds:
+        with contextlib.suppress(ToolError):
+            deed()
+
+
+def members_of(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def pack(path: Path, members: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One small file of each kind, by suffix."""
+    folder = tmp_path_factory.mktemp("files")
+    graph, floating = small_detector(), small_detector(False)
+    store.save(graph, folder / "a.lwg")
+    lowwatt.compile(graph, "kv260").save(folder / "a.lwp")
+    xmodel.write(graph, folder / "a.xmodel")
+    onnx_writer.write(floating, folder / "a.onnx")
+    return {path.suffix: path for path in folder.iterdir()}
+
+
+TEXTS = [(".lwg", "graph.txt"), (".lwp", "program.json"), (".lwp", "graph/graph.txt")]
+
+
+@pytest.mark.parametrize(("suffix", "member"), TEXTS)
+def test_words_and_numbers_exchanged(files: dict[str, Path], tmp_path: Path, suffix: str, member: str) -> None:
+    """The file still parses, but a number is a list, a name is absent, a count is huge."""
+    members = members_of(files[suffix])
+    content = members[member].decode()
+    hits = list(_TOKEN.finditer(content))
+    for generator in seeds(120):
+        hit = generator.choice(hits)
+        word = generator.choice(ODD) if generator.random() < 0.6 else generator.choice(hits)[0]
+        members[member] = (content[: hit.start()] + word + content[hit.end() :]).encode()
+        pack(tmp_path / f"f{suffix}", members)
+        with contextlib.suppress(ToolError):
+            use(lowwatt.load(tmp_path / f"f{suffix}"))
+
+
+@pytest.mark.parametrize("suffix", [".lwg", ".lwp", ".xmodel", ".onnx"])
+def test_bits_flipped_and_ends_cut(files: dict[str, Path], tmp_path: Path, suffix: str) -> None:
+    for generator in seeds(60):
+        content = bytearray(files[suffix].read_bytes())
+        for _ in range(generator.choice((1, 4, 30))):
+            content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+        if generator.random() < 0.3:
+            del content[generator.randrange(len(content)) :]
+        (tmp_path / f"f{suffix}").write_bytes(content)
+        with contextlib.suppress(ToolError):
+            use(lowwatt.load(tmp_path / f"f{suffix}"))
+
+
+def test_a_program_without_its_fingerprint(files: dict[str, Path], tmp_path: Path) -> None:
+    members = members_of(files[".lwp"])
+    description = json.loads(members["program.json"])
+    del description["fingerprint"]
+    members["program.json"] = json.dumps(description).encode()
+    pack(tmp_path / "f.lwp", members)
+    with pytest.raises(ToolError, match="another machine"):
+        lowwatt.load(tmp_path / "f.lwp")
+
+
+def test_an_output_may_be_a_constant() -> None:
+    graph = small_detector()
+    graph.outputs.append("cls_w")
+    zeros = {"images": np.zeros((1, 32, 48, 1), np.int8)}
+    found = [lowwatt.Engine(graph, name).backend.run(zeros)["cls_w"] for name in ("core", "reference")]
+    assert all(np.array_equal(value, graph.tensor("cls_w").data) for value in found)
+
+
+WRONG = [("activation", 3), ("alpha", float("nan")), ("alpha", "x"), ("hsigmoid_in", 1.5), ("group", "2")]
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG, ids=str)
+def test_an_attribute_of_another_kind_is_refused(key: str, value: Any) -> None:
+    graph = Graph()
+    graph.add_input("x", (1, 4, 4, 1), QuantParams.power_of_two(0))
+    graph.add_constant("w", np.zeros((1, 1, 1, 1), np.int8), QuantParams.power_of_two(0))
+    with pytest.raises(ToolError, match=f"cannot have this {key}"):
+        graph.add("conv2d", ["x", "w"], "y", quant=QuantParams.power_of_two(0), **{key: value})
+
+
+DAMAGED = {
+    "preprocess": {"size": [99999999999, 1], "channels": 1},
+    "head": {"strides": [8, 16], "outputs": [["cls", "box", "obj"]], "num_classes": 2},
+    "labels": 1.5,
+}
+
+
+@pytest.mark.parametrize("key", DAMAGED)
+def test_a_damaged_description_is_told(key: str) -> None:
+    graph = small_detector()
+    graph.meta[key] = DAMAGED[key]
+    with pytest.raises(ToolError, match="description of itself is damaged"):
+        lowwatt.Engine(graph)
