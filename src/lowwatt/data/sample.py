@@ -1,7 +1,7 @@
 """The embedded sample set: real handwritten digits (scikit-learn's) pasted into textured scenes, in COCO format.
 
 It is made in seconds, needs no download, and is hard enough to be useful: digits overlap, shrink to a fifth of the
-picture, and are darker or lighter than their surroundings. Train and val share no digit image.
+picture and fade into their surroundings. Train and val share no digit image.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _background(size: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Texture of three octaves of smooth noise around a random gray."""
     import cv2
 
-    scene = np.full((size, size), rng.uniform(60, 195), np.float32)
+    scene = np.full((size, size), rng.uniform(30, 120), np.float32)
     for cells, strength in ((3, 30.0), (9, 18.0), (27, 9.0)):
         noise = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
         scene += strength * rng.uniform(0.2, 1) * cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
@@ -166,8 +166,7 @@ def _paste(
     if any(_overlap((x, y, width, height), box[1:]) > 0.25 for box in taken):
         return None
     place = scene[y : y + height, x : x + width]
-    contrast = rng.uniform(70, 130) * (1 if place.mean() < rng.uniform(90, 165) else -1)
-    place += contrast * mask
+    place += rng.uniform(60, 130) * mask
     return x, y, width, height
 
 
