@@ -9,11 +9,12 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lowwatt import yaml_text
 from lowwatt.errors import ToolError, did_you_mean
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 class DataSettings(_Settings):
@@ -32,10 +33,10 @@ class DataSettings(_Settings):
 class ModelSettings(_Settings):
     """The network: YOLOX-FPGA, or the original operators for comparison."""
 
-    depth: float = Field(0.33, gt=0)
-    width: float = Field(0.375, gt=0)
+    depth: float = Field(0.33, gt=0, le=4)
+    width: float = Field(0.375, gt=0, le=4)
     channels: Literal[1, 3] = 1
-    size: int = Field(320, ge=32, multiple_of=32, description="side of the square input, pixels")
+    size: int = Field(320, ge=32, le=4096, multiple_of=32, description="side of the square input, pixels")
     activation: Literal["relu", "silu"] = "relu"
     stem: Literal["convs", "focus"] = "convs"
     spp: Literal["dilated", "pool", "none"] = "dilated"
@@ -50,10 +51,10 @@ class TrainSettings(_Settings):
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="adamw learns faster in short runs")
     lr: float = Field(0.01, gt=0)
     final_lr: float = Field(0.05, ge=0, description="share of lr at the end of the cosine")
-    weight_decay: float = 5e-4
-    momentum: float = 0.9
-    warmup_epochs: float = 5
-    plain_epochs: int = Field(15, description="last epochs without mosaic and affine, with L1 loss")
+    weight_decay: float = Field(5e-4, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    warmup_epochs: float = Field(5, ge=0)
+    plain_epochs: int = Field(15, ge=0, description="last epochs without mosaic and affine, with L1 loss")
     ema: float = Field(0.9998, ge=0, lt=1)
     ema_ramp: float = Field(2000, gt=0, description="steps over which the EMA decay rises: decay*(1-exp(-t/ramp))")
     mosaic: float = Field(1.0, ge=0, le=1)
@@ -115,11 +116,12 @@ def load_recipe(path: str | Path | None, overrides: Sequence[str] = ()) -> Recip
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ToolError("no such recipe", where=str(path), hint="recipes/ holds examples") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ToolError("cannot read the recipe", where=str(path), why=str(error)) from None
+    content = yaml_text.parse(text, "cannot read the recipe", str(path))
     if not isinstance(content, dict):
         raise ToolError("cannot read the recipe", where=str(path), why="it is not a mapping of sections")
     return content
@@ -135,10 +137,7 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         place = place.setdefault(section, {})
         if not isinstance(place, dict):
             raise ToolError("an override goes below a plain value", where=override)
-    try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ToolError("cannot read the override's value", where=override, why=str(error)) from None
+    place[last] = yaml_text.parse(text, "cannot read the override's value", override[:80])
 
 
 def _explain(error: ValidationError, where: str) -> ToolError:

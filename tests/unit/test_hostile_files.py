@@ -15,10 +15,14 @@ import numpy as np
 import pytest
 
 import lowwatt
+from lowwatt.backends import open_backend
 from lowwatt.errors import ToolError
 from lowwatt.ir import onnx_writer, store, text, xmodel
 from lowwatt.ir.graph import Graph
+from lowwatt.recipe import load_recipe
+from lowwatt.targets import load_target
 from lowwatt.types import QuantParams
+from lowwatt.verbs.run import run_file
 from small_detector import small_detector
 
 ODD = ["0", "-1", "7", "99999999999", "1e999", "NaN", "null", '"x"', "[]", "{}", "true", "1.5", "[1, 2]"]
@@ -141,3 +145,49 @@ def test_a_damaged_description_is_told(key: str) -> None:
     graph.meta[key] = DAMAGED[key]
     with pytest.raises(ToolError, match="description of itself is damaged"):
         lowwatt.Engine(graph)
+
+
+DEEP = "[" * 20_000
+YAML = [
+    "train: " + DEEP,
+    "a: " + "9" * 5_000,
+    "train: {epochs: 1}\ntrain: {batch: 1}",
+    "\0",
+    "!!python/object:os.system x",
+    "3",
+]
+
+
+@pytest.mark.parametrize("content", YAML, ids=["deep", "digits", "twice", "nul", "object", "number"])
+def test_yaml_of_recipes_and_targets(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(content)
+    with pytest.raises(ToolError, match="cannot read the recipe"):
+        load_recipe(path)
+    with pytest.raises(ToolError, match="cannot read the target"):
+        load_target(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["train.epochs=" + "9" * 5_000, "train.epochs=" + DEEP, "model.width=1e9", "train.lr=.nan"]
+)
+def test_overrides_that_do_harm(text: str) -> None:
+    with pytest.raises(ToolError):
+        load_recipe(None, [text])
+
+
+@pytest.mark.parametrize("shape", ["(1000000000000,)", "(99999999999999999999999,)", "(-1,)", "(1, 32, 48, 1)"])
+def test_arrays_that_promise_more_than_they_hold(tmp_path: Path, shape: str) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header)
+    store.save(small_detector(), tmp_path / "a.lwg")
+    with pytest.raises(ToolError, match="cannot read the array"):
+        run_file(tmp_path / "a.lwg", [str(tmp_path / "x.npy")], "core", tmp_path)
+
+
+def test_an_onnx_file_says_the_shape_it_takes(files: dict[str, Path]) -> None:
+    backend = open_backend("onnxruntime", files[".onnx"])
+    maps = np.zeros((1, 32, 48, 1), np.float64)
+    with pytest.raises(ToolError, match="wrong shape"):
+        backend.run({"images": maps})
+    assert set(backend.run({"images": maps.transpose(0, 3, 1, 2)})) == {"cls", "box", "obj"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class OnnxRuntimeBackend:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name."""
         if self.graph is None:
-            return self._feed(_checked(inputs, self.inputs))
+            return self._feed(_checked(inputs, self._session.get_inputs()))
         return interpreter.in_batches(self.graph, inputs, self._run_graph)
 
     def _run_graph(self, values: dict[str, Array]) -> dict[str, Array]:
@@ -94,14 +94,31 @@ def _write(graph: Graph, path: Path, quantized: bool) -> None:
         onnx_writer.write(graph, path)
 
 
-def _checked(inputs: Mapping[str, Array], names: tuple[str, ...]) -> Mapping[str, Array]:
+def _checked(inputs: Mapping[str, Array], entries: Sequence[Any]) -> dict[str, Array]:
+    """What a file's own inputs take: nothing missing, nothing unknown, the file's own shapes."""
+    names = [entry.name for entry in entries]
     for name in inputs:
         if name not in names:
             raise ToolError("the network has no such input", where=name, hint=did_you_mean(name, names))
     for name in names:
         if name not in inputs:
             raise ToolError("an input is missing", where=name)
-    return inputs
+    return {entry.name: _fitting(entry, np.asarray(inputs[entry.name])) for entry in entries}
+
+
+def _fitting(entry: Any, value: Array) -> Array:
+    """The value, real ones as float32 where the file takes that. A size that is no number is free."""
+    sizes = tuple(entry.shape)
+    free = tuple(given if not isinstance(size, int) else size for size, given in zip(sizes, value.shape, strict=False))
+    if sizes and (value.ndim != len(sizes) or free != value.shape):
+        raise ToolError(
+            "the input has the wrong shape",
+            where=entry.name,
+            why=f"{value.shape}, not {sizes}",
+            hint="an ONNX file takes arrays as it has them: feature maps are (N, C, H, W)",
+        )
+    single = entry.type == "tensor(float)" and np.issubdtype(value.dtype, np.floating)
+    return value.astype(np.float32) if single else value
 
 
 def _to_onnx(tensor: Tensor, value: Array) -> Array:

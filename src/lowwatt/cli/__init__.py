@@ -54,6 +54,9 @@ def main() -> None:
     except OSError as error:  # the disk is full under stdout, a folder may not be read
         print_error(ToolError("the system refused", where=str(error.filename or ""), why=error.strerror or str(error)))
         sys.exit(1)
+    except MemoryError as error:
+        print_error(ToolError("out of memory", why=str(error)))
+        sys.exit(1)
     except KeyboardInterrupt:
         _interrupted()
     except SystemExit as stop:  # typer ends so on Ctrl-C

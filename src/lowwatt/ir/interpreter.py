@@ -133,5 +133,10 @@ def _checked_input(tensor: Tensor, value: Array) -> Array:
         raise ToolError("the input takes real values", where=tensor.name, why=f"it was given {value.dtype}")
     low, high = tensor.quant.qmin, tensor.quant.qmax
     if value.size and (value.min() < low or value.max() > high):
-        raise ToolError("the input is out of range", where=tensor.name, why=f"integers must lie in {low}…{high}")
+        raise ToolError(
+            "the input is out of range",
+            where=tensor.name,
+            why=f"integers are taken as they are and must lie in {low}…{high}",
+            hint="give real values (float32), which are quantized",
+        )
     return value.astype(integer_type(tensor.quant))

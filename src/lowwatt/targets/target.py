@@ -8,10 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from lowwatt import yaml_text
 from lowwatt.errors import ToolError, did_you_mean
 
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -200,10 +200,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ToolError("cannot read the target", where=where, why=str(error)) from None
+    values = yaml_text.parse(text, "cannot read the target", where)
     if not isinstance(values, dict):
         raise ToolError("cannot read the target", where=where, why="it is not a mapping")
     return values

@@ -74,7 +74,7 @@ def _read_array(path: Path) -> Array:
         value = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise ToolError("no such file", where=str(path)) from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError, OverflowError) as error:
         raise ToolError(
             "cannot read the array", where=str(path), why=str(error), hint="save it with numpy.save"
         ) from None
