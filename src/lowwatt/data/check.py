@@ -96,7 +96,7 @@ def _cell(image: CocoImage, boxes: Boxes, names: Sequence[str]) -> NDArray[np.ui
         return np.full((_CELL, _CELL, 3), (0, 0, 90), np.uint8)
     for box, label, crowd in zip(fit.to_input(boxes.xyxy), boxes.label, boxes.crowd, strict=True):
         left, top, right, bottom = (round(float(edge)) for edge in box)
-        hue = np.array([[[int(label) * 37 % 180, 90 if crowd else 220, 255]]], np.uint8)
+        hue = np.array([[[int(label) * 111 % 180, 90 if crowd else 220, 255]]], np.uint8)
         colour = cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0].tolist()
         cv2.rectangle(picture, (left, top), (right, bottom), colour, 1)
         cv2.putText(
