@@ -17,7 +17,7 @@ import pytest
 import lowwatt
 from lowwatt.backends import open_backend
 from lowwatt.errors import ToolError
-from lowwatt.ir import onnx_writer, store, text, xmodel
+from lowwatt.ir import onnx_qdq, onnx_writer, store, text, xmodel
 from lowwatt.ir.graph import Graph
 from lowwatt.recipe import load_recipe
 from lowwatt.targets import load_target
@@ -191,3 +191,37 @@ def test_an_onnx_file_says_the_shape_it_takes(files: dict[str, Path]) -> None:
     with pytest.raises(ToolError, match="wrong shape"):
         backend.run({"images": maps})
     assert set(backend.run({"images": maps.transpose(0, 3, 1, 2)})) == {"cls", "box", "obj"}
+
+
+def onnx_file(path: Path, nodes: list[Any], constants: dict[str, Any]) -> Path:
+    import onnx
+    from onnx import helper, numpy_helper
+
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    kept = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", [x], [y], kept)), str(path))
+    return path
+
+
+def test_an_onnx_loop_over_constants_is_not_run(tmp_path: Path) -> None:
+    """A file of 300 bytes could keep the reader busy for years."""
+    from onnx import helper
+
+    info = [helper.make_tensor_value_info(n, t, []) for n, t in (("i", 7), ("go", 9), ("v", 1), ("more", 9), ("w", 1))]
+    body = [helper.make_node("Identity", ["go"], ["more"]), helper.make_node("Add", ["v", "v"], ["w"])]
+    graph = helper.make_graph(body, "body", info[:3], info[3:])
+    loop = helper.make_node("Loop", ["count", "first", "start"], ["a"], body=graph)
+    branch = helper.make_graph([loop], "branch", [], [helper.make_tensor_value_info("a", 1, None)])
+    chosen = helper.make_node("If", ["first"], ["a"], then_branch=branch, else_branch=branch)
+    constants = {"count": np.int64(10**12), "first": np.array(True), "start": np.float32(0)}
+    for node in (loop, chosen):
+        path = onnx_file(tmp_path / "a.onnx", [node, helper.make_node("Add", ["a", "x"], ["y"])], constants)
+        with pytest.raises(ToolError, match="unsupported ONNX operator"):
+            lowwatt.load(path)
+
+
+def test_a_quantized_onnx_is_called_that(tmp_path: Path) -> None:
+    onnx_qdq.write(small_detector(), tmp_path / "q.onnx")
+    with pytest.raises(ToolError, match="quantized already"):
+        lowwatt.load(tmp_path / "q.onnx")

@@ -73,7 +73,7 @@ class OnnxRuntimeBackend:
         if not path.is_file():
             raise ToolError("no such file", where=str(path))
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what goes wrong is raised
         options.intra_op_num_threads = self._threads
         level = onnxruntime.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL

@@ -78,6 +78,7 @@ class _Reader:
 
     def graph(self, name: str) -> Graph:
         """The whole model."""
+        self._refuse_quantized()
         self._read_constants()
         self._read_inputs()
         for node in self._graph.node:
@@ -87,6 +88,16 @@ class _Reader:
         graph.name = graph.name or name
         graph.meta.update(read_meta(self._metadata))
         return graph
+
+    def _refuse_quantized(self) -> None:
+        for node in self._graph.node:
+            if "QuantizeLinear" in node.op_type or "Integer" in node.op_type:
+                raise ToolError(
+                    f"the model is quantized already ({node.op_type})",
+                    where=node.name or "".join(node.output[:1]),
+                    hint="give the float model, or an .xmodel or .lwg of the quantized one; "
+                    "`lowwatt run --backend onnxruntime` runs the file as it is",
+                )
 
     def _read_constants(self) -> None:
         from onnx import numpy_helper
@@ -135,7 +146,7 @@ class _Reader:
 
     def _compute(self, node: Any, inputs: list[Value | None]) -> list[Array]:
         """Value of a node on constants, by ONNX's own reference."""
-        if "Random" in node.op_type or node.op_type in ("Bernoulli", "Multinomial"):
+        if not _is_computable(node):
             raise _unsupported(node, node.name)
         if node.op_type in _GROWING and _grown(node, inputs) > _GREATEST_CONSTANT:
             raise ToolError(f"the constant of {node.op_type} is too large", where=node.name or node.output[0])
@@ -145,6 +156,14 @@ class _Reader:
         except Exception as error:  # the reference raises what NumPy raises
             where = node.name or node.output[0]
             raise ToolError(f"cannot compute the constant {node.op_type}", where=where, why=str(error)) from None
+
+
+def _is_computable(node: Any) -> bool:
+    """False for what is random, and for loops, which may have no end; also inside of branches."""
+    if "Random" in node.op_type or node.op_type in ("Bernoulli", "Multinomial", "Loop", "Scan"):
+        return False
+    bodies = [body for a in node.attribute for body in (a.g, *a.graphs)]
+    return all(_is_computable(inner) for body in bodies for inner in body.node)
 
 
 def _reference(node: Any, feeds: dict[str, Array | None], opset: int) -> list[Array]:
@@ -211,10 +230,4 @@ def _shape_constant(node: Any, value: Value) -> Array:
 
 def _unsupported(node: Any, name: str) -> ToolError:
     kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-    if "QuantizeLinear" in node.op_type or "DequantizeLinear" in node.op_type or "Integer" in node.op_type:
-        return ToolError(
-            f"the model is quantized already ({kind})",
-            where=name,
-            hint="give the float model, or an .xmodel or .lwg of the quantized one",
-        )
     return ToolError(f"unsupported ONNX operator {kind}", where=name, hint=did_you_mean(node.op_type, RULES))
