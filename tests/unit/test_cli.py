@@ -173,3 +173,18 @@ def test_full_disk_under_stdout_is_no_traceback(lowwatt: Command, monkeypatch: p
     monkeypatch.setattr("lowwatt.cli.check.print_json", full)
     code, _, err = lowwatt("doctor", "--json")
     assert code == 1 and "No space left" in err
+
+
+def test_a_graph_of_two_inputs_is_exported_and_run(lowwatt: Command, tmp_path: Path) -> None:
+    graph, quant = Graph("sum"), QuantParams.power_of_two(3)
+    for name in ("a", "b=c"):
+        graph.add_input(name, (2, 3, 4, 5), quant)
+    graph.outputs = [graph.add("add", ["a", "b=c"], "sum", quant=QuantParams.power_of_two(2))]
+    store.save(graph, tmp_path / "g.lwg")
+    for format in ("xmodel", "qdq"):
+        code, out, err = lowwatt("export", tmp_path / "g.lwg", "--format", format)
+        assert code == 0 and "0 differ" in out, err
+    np.save(tmp_path / "x=y.npy", np.full((2, 3, 4, 5), 8, np.int8))
+    inputs = [f"--input={name}={tmp_path / 'x=y.npy'}" for name in ("b=c", "a")]
+    code, out, err = lowwatt("run", tmp_path / "g.lwg", *inputs, "-o", tmp_path / "o")
+    assert code == 0 and np.load(tmp_path / "o/sum.npy").tolist() == np.full((2, 3, 4, 5), 8).tolist(), err

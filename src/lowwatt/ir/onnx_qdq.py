@@ -82,7 +82,7 @@ def _session(path: str | Path, optimise: bool) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     try:
@@ -93,6 +93,8 @@ def _session(path: str | Path, optimise: bool) -> Any:
 
 def _single(graph: Graph, inputs: Mapping[str, Array]) -> list[dict[str, Array]]:
     """The samples of a batch, each of the batch size that the graph is made for."""
+    if not graph.tensor(graph.inputs[0]).shape:
+        return [dict(inputs)]
     size = graph.tensor(graph.inputs[0]).shape[0]
     count = max(1, len(next(iter(inputs.values()))) // size)
     return [{name: value[i * size : (i + 1) * size] for name, value in inputs.items()} for i in range(count)]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lowwatt.errors import ToolError, did_you_mean
-from lowwatt.ir.graph import Graph
+from lowwatt.ir.graph import Graph, Tensor
 from lowwatt.types import Array
 
+Inputs = Mapping[str, Array]
 SAMPLES = 2
 """Random inputs on which an export is proved; the numerics are exact, so that one element off would show."""
 
@@ -25,33 +26,36 @@ def export_file(file: Path, out: Path, format: str) -> dict[str, Any]:
     return export_graph(load_graph(file), out, format)
 
 
-def export_graph(graph: Graph, out: Path, format: str, samples: list[Array] | None = None) -> dict[str, Any]:
-    """As `export_file`, from a graph in memory; `samples` are inputs (NHWC float32), random ones where None."""
+def export_graph(graph: Graph, out: Path, format: str, samples: Sequence[Inputs] | None = None) -> dict[str, Any]:
+    """As `export_file`, from a graph in memory; `samples` are inputs by name (NHWC float32), random ones where None."""
     inputs = samples if samples is not None else random_inputs(graph)
     proof = FORMATS[format][1](graph, out, inputs)
     return {"format": format, "file": str(out), "bytes": out.stat().st_size, "proof": proof}
 
 
-def random_inputs(graph: Graph) -> list[Array]:
-    """Seeded inputs in 0…255 for a graph of one input."""
-    if len(graph.inputs) != 1:
-        raise ToolError("the proof needs a graph of one input", where=graph.name)
-    shape = graph.tensor(graph.inputs[0]).shape
+def random_inputs(graph: Graph) -> Sequence[Inputs]:
+    """Seeded inputs over the whole range of each input: its integers where it is quantized, else 0…255."""
     generator = np.random.default_rng(0)
-    return [generator.integers(0, 256, shape).astype(np.float32) for _ in range(SAMPLES)]
+    return [{name: _noise(graph.tensor(name), generator) for name in graph.inputs} for _ in range(SAMPLES)]
 
 
-def _xmodel(graph: Graph, out: Path, samples: list[Array]) -> list[str]:
+def _noise(tensor: Tensor, generator: np.random.Generator) -> Array:
+    low, high = (0, 255) if tensor.quant is None else (tensor.quant.qmin, tensor.quant.qmax)
+    values = generator.integers(low, high, tensor.shape, endpoint=True).astype(np.float32)
+    return values if tensor.quant is None else tensor.quant.dequantize(values)
+
+
+def _xmodel(graph: Graph, out: Path, samples: Sequence[Inputs]) -> list[str]:
     from lowwatt.ir import xmodel
     from lowwatt.ir.interpreter import run
 
     _need_quantized(graph, "xmodel")
     xmodel.write(graph, out)
     again = xmodel.read(out)
-    source, target = graph.inputs[0], again.inputs[0]
     elements = 0
     for sample in samples:
-        before, after = run(graph, {source: sample}), run(again, {target: sample})
+        renamed = {new: sample[old] for old, new in zip(graph.inputs, again.inputs, strict=True)}
+        before, after = run(graph, sample), run(again, renamed)
         for (name, left), right in zip(before.items(), after.values(), strict=True):
             elements += left.size
             if not np.array_equal(left, right):
@@ -62,7 +66,7 @@ def _xmodel(graph: Graph, out: Path, samples: list[Array]) -> list[str]:
     ]
 
 
-def _qdq(graph: Graph, out: Path, samples: list[Array]) -> list[str]:
+def _qdq(graph: Graph, out: Path, samples: Sequence[Inputs]) -> list[str]:
     from lowwatt.ir import onnx_qdq
 
     _need_quantized(graph, "qdq")
@@ -82,7 +86,7 @@ def _qdq(graph: Graph, out: Path, samples: list[Array]) -> list[str]:
     ]
 
 
-def _onnx(graph: Graph, out: Path, samples: list[Array]) -> list[str]:
+def _onnx(graph: Graph, out: Path, samples: Sequence[Inputs]) -> list[str]:
     from lowwatt.ir import onnx_writer
 
     if graph.is_quantized:
@@ -96,7 +100,7 @@ def _need_quantized(graph: Graph, format: str) -> None:
         raise ToolError(f"{format} needs a quantized graph", where=graph.name, hint="run `lowwatt quantize` first")
 
 
-FORMATS: dict[str, tuple[str, Callable[[Graph, Path, list[Array]], list[str]]]] = {
+FORMATS: dict[str, tuple[str, Callable[[Graph, Path, Sequence[Inputs]], list[str]]]] = {
     "xmodel": ("_int.xmodel", _xmodel),
     "qdq": ("_qdq.onnx", _qdq),
     "onnx": (".onnx", _onnx),

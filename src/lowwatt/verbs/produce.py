@@ -133,9 +133,10 @@ class Road:
         from lowwatt.ir import meta
 
         batches = calibration_batches(self.validation_data, meta.preprocess(report.quantized), PROOF_IMAGES)
-        samples = [image[None] for batch in batches for image in batch]
-        for format, name in (("xmodel", "model_int.xmodel"), ("qdq", "model_qdq.onnx")):
-            self.exports[format] = export_graph(report.quantized, self.out / name, format, samples)
+        name = report.quantized.inputs[0]
+        samples = [{name: image[None]} for batch in batches for image in batch]
+        for format, file in (("xmodel", "model_int.xmodel"), ("qdq", "model_qdq.onnx")):
+            self.exports[format] = export_graph(report.quantized, self.out / file, format, samples)
         self._notes["export"] = self.exports["qdq"]["proof"][0]
 
     def compile(self, report: QuantReport) -> Program:

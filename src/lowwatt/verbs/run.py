@@ -59,11 +59,13 @@ def _named(inputs: Sequence[str], names: Sequence[str]) -> dict[str, Array]:
 
 
 def _split(text: str, names: Sequence[str]) -> tuple[str, str]:
-    name, equals, path = text.rpartition("=")
+    """Name and path of one --input; names and paths may hold "=" themselves."""
+    for name in names:
+        if text.startswith(f"{name}="):
+            return name, text[len(name) + 1 :]
+    name, equals, _ = text.partition("=")
     if equals and not Path(text).is_file():
-        if name not in names:
-            raise ToolError(f"the network has no input {name}", hint=did_you_mean(name, names))
-        return name, path
+        raise ToolError(f"the network has no input {name}", hint=did_you_mean(name, names))
     if len(names) != 1:
         raise ToolError("the network has several inputs", why=", ".join(names), hint=f"--input {names[0]}={text}")
     return names[0], text
