@@ -32,7 +32,13 @@ def load(path: str | Path) -> Graph | Program | Model:
         raise ToolError("unknown kind of file", where=str(source), hint=f"known: {known}")
     if not source.is_file():
         raise ToolError("no such file", where=str(source))
-    loaded: Graph | Program | Model = _READERS[source.suffix](source)
+    try:
+        loaded: Graph | Program | Model = _READERS[source.suffix](source)
+    except ToolError:
+        raise
+    except Exception as error:  # what is damaged in a way that its reader did not foresee
+        why = f"{type(error).__name__}: {error}"
+        raise ToolError("cannot read the file", where=str(source), why=why, hint="it is damaged") from error
     return loaded
 
 

@@ -18,7 +18,11 @@ class _Settings(BaseModel):
 
 
 class DataSettings(_Settings):
-    """Where the labelled images are. `root: sample` stands for the embedded sample set, made on first use."""
+    """Where the labelled images are.
+
+    `root` is a folder; a relative one starts at the folder in which the command runs, not at the recipe's.
+    `root: sample` stands for the embedded sample set, made on first use.
+    """
 
     root: str = "sample"
     images: str = "images"

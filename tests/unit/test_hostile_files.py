@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import lowwatt
+from lowwatt import loading
 from lowwatt.backends import open_backend
 from lowwatt.errors import ToolError
 from lowwatt.ir import onnx_qdq, onnx_writer, store, text, xmodel
@@ -225,3 +226,24 @@ def test_a_quantized_onnx_is_called_that(tmp_path: Path) -> None:
     onnx_qdq.write(small_detector(), tmp_path / "q.onnx")
     with pytest.raises(ToolError, match="quantized already"):
         lowwatt.load(tmp_path / "q.onnx")
+
+
+@pytest.mark.parametrize("suffix", loading.KINDS)
+def test_a_file_of_another_kind_under_a_known_suffix(files: dict[str, Path], tmp_path: Path, suffix: str) -> None:
+    for kind, path in files.items():
+        if kind != suffix:
+            (tmp_path / f"f{suffix}").write_bytes(path.read_bytes())
+            with pytest.raises(ToolError):
+                lowwatt.load(tmp_path / f"f{suffix}")
+    (tmp_path / f"f{suffix}").write_bytes(b"")
+    with pytest.raises(ToolError):
+        lowwatt.load(tmp_path / f"f{suffix}")
+
+
+def test_what_a_reader_did_not_foresee_is_still_told(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble(path: Path) -> None:
+        raise IndexError("list index out of range")
+
+    monkeypatch.setitem(loading._READERS, ".lwg", stumble)
+    with pytest.raises(ToolError, match="cannot read the file"):
+        lowwatt.load(files[".lwg"])

@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 
 from lowwatt.cli.console import StageProgress, messages, output, print_json, print_table
+from lowwatt.cli.options import Json, Network, Target
 from lowwatt.recipe import load_recipe
-
-Target = Annotated[str, typer.Option("--target", "-t", help="Machine: a name from `lowwatt doctor`, or a YAML file.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as json on stdout.")]
 
 
 def quantize(
@@ -67,10 +65,7 @@ def export(
 
 
 def compile_(
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE|RECIPE", help="Graph, model, ONNX, xmodel or recipe.", show_default=False),
-    ],
+    file: Network,
     target: Target = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Program to write (.lwp).")] = None,
     layers: Annotated[bool, typer.Option(help="Print a row for each layer.")] = False,
@@ -106,10 +101,7 @@ def compile_(
 
 
 def check(
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE|RECIPE", help="Graph, model, ONNX, xmodel or recipe.", show_default=False),
-    ],
+    file: Network,
     target: Target = "",
     json: Json = False,
 ) -> None:

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from lowwatt.cli.console import messages, output, print_json
+from lowwatt.cli.options import Json
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as json on stdout.")]
 Folder = Annotated[Path, typer.Argument(help="Folder with images/ and COCO json files.", show_default=False)]
 
 data = typer.Typer(no_args_is_help=True, help="Look at a data set, or make the embedded sample set.")

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from lowwatt.cli.console import messages, output, print_json
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as json on stdout.")]
+from lowwatt.cli.options import Json
 
 
 def run(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lowwatt.cli.console import StageProgress, messages, output, print_json, stage_done
+from lowwatt.cli.options import Json
 from lowwatt.recipe import load_recipe
 
 RecipePath = Annotated[Path, typer.Argument(help="Recipe (YAML); recipes/ holds examples.", show_default=False)]
@@ -16,7 +17,6 @@ Overrides = Annotated[
     typer.Argument(metavar="[key=value]...", help="Settings that replace the recipe's.", show_default=False),
 ]
 OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that the command makes.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as json on stdout.")]
 
 
 def produce(

@@ -19,7 +19,6 @@ from lowwatt.targets import Target, load_target, target_names
 
 FORMAT = 1
 """Version of the file form; a reader refuses newer ones."""
-SUFFIX = ".lwp"
 
 
 @dataclass(frozen=True, slots=True)

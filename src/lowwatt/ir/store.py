@@ -18,8 +18,6 @@ from lowwatt.ir.graph import Graph, Tensor
 from lowwatt.ir.text import from_text, to_text
 from lowwatt.types import Array
 
-SUFFIX = ".lwg"
-
 
 def save(graph: Graph, path: str | Path) -> None:
     """Write a graph, weights included, atomically. Equal graphs give equal bytes.

@@ -16,7 +16,10 @@ def packaged_model() -> Path:
     """The detector that comes with the package: INT8, trained on a small part of COCO."""
     import lowwatt
 
-    return Path(lowwatt.__file__).parent / "zoo" / f"{PACKAGED}.lwg"
+    path = Path(lowwatt.__file__).parent / "zoo" / f"{PACKAGED}.lwg"
+    if not path.is_file():
+        raise ToolError("this installation carries no detector", where=str(path), hint="name your own with --model")
+    return path
 
 
 def detect_images(

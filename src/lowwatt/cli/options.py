@@ -1,0 +1,15 @@
+"""Arguments that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as json on stdout.")]
+Network = Annotated[
+    Path,
+    typer.Argument(metavar="FILE|RECIPE", help="Graph, model, ONNX, xmodel or recipe.", show_default=False),
+]
+Target = Annotated[str, typer.Option("--target", "-t", help="Machine: a name from `lowwatt doctor`, or a YAML file.")]
