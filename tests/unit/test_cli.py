@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,3 +191,13 @@ def test_a_graph_of_two_inputs_is_exported_and_run(lowwatt: Command, tmp_path: P
     inputs = [f"--input={name}={tmp_path / 'x=y.npy'}" for name in ("b=c", "a")]
     code, out, err = lowwatt("run", tmp_path / "g.lwg", *inputs, "-o", tmp_path / "o")
     assert code == 0 and np.load(tmp_path / "o/sum.npy").tolist() == np.full((2, 3, 4, 5), 8).tolist(), err
+
+
+def test_a_terminal_that_knows_ascii_alone(detector: Path, tmp_path: Path) -> None:
+    photo = write_picture(tmp_path / "pictüre.png")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict", "OMP_NUM_THREADS": "1"}
+    command = "import sys; from lowwatt.cli import main; sys.argv[0] = 'lowwatt'; main()"
+    arguments = [sys.executable, "-c", command, "detect", str(photo), "-m", str(detector), "-o", str(tmp_path / "o")]
+    done = subprocess.run(arguments, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"pict\\xfcre.png" in done.stdout

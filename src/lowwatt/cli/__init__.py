@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import NoReturn
 
 import typer
@@ -45,6 +46,9 @@ def _options(version: bool = typer.Option(False, "--version", help="Print the ve
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 a stated failure or a red verdict, 2 wrong usage, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names of files need not be text, nor terminals know every sign
+            stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # what is wrong with an image is told by ToolError
     try:
         app()

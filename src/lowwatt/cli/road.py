@@ -72,9 +72,7 @@ def evaluate(
         Path,
         typer.Argument(help="Model, graph, program or xmodel with a detection head.", show_default=False),
     ],
-    data: Annotated[
-        str, typer.Option(help="Folder of a COCO data set, or sample[:FOLDER] for the embedded set.")
-    ] = "sample",
+    data: Annotated[str, typer.Option(help="Folder of a COCO data set, or sample for the embedded set.")] = "sample",
     annotations: Annotated[str, typer.Option(help="Annotation file in that folder.")] = "val.json",
     backend: Annotated[
         str, typer.Option(help="reference, core, onnxruntime or simulator; auto picks by the file.")
