@@ -166,6 +166,7 @@ def test_doctor_finds_the_core_and_the_backends(lowwatt: Command) -> None:
     assert "target ultra96v2-lpcv" in rows
 
 
+VERBS = ["produce", "train", "eval", "quantize", "export", "compile", "check", "run", "detect", "score", "report", "doctor"]
 MISTAKES: list[tuple[list[str], int, str]] = [
     (["train", "nowhere.yaml"], 1, "no such recipe"),
     (["train", "{road}/tiny.yaml", "train.epoch=1"], 1, "train.epochs"),
@@ -202,10 +203,7 @@ def test_mistakes_end_in_a_sentence(
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize(
-    "verb",
-    ["produce", "train", "eval", "quantize", "export", "compile", "check", "run", "detect", "score", "report", "doctor"],
-)  # fmt: skip
+@pytest.mark.parametrize("verb", VERBS)
 def test_help_of_every_verb_has_an_example(lowwatt: Command, verb: str) -> None:
     code, out, _ = lowwatt(verb, "--help")
     assert code == 0 and "Example:" in out
