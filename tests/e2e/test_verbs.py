@@ -141,9 +141,7 @@ def test_compile_and_check_take_a_recipe(lowwatt: Command, road: Path) -> None:
     assert code == 0 and "run on the accelerator" in out
 
 
-def test_a_network_for_another_machine_is_refused_before_training(
-    lowwatt: Command, road: Path, tmp_path: Path
-) -> None:
+def test_a_network_for_another_machine_is_refused_before_training(lowwatt: Command, road: Path, tmp_path: Path) -> None:
     code, _, err = lowwatt("produce", road / "tiny.yaml", "model.activation=silu", "--out", tmp_path / "o")
     assert code == 1 and "silu" in err and "hint" in err
     assert not (tmp_path / "o/model.safetensors").exists()
@@ -166,7 +164,20 @@ def test_doctor_finds_the_core_and_the_backends(lowwatt: Command) -> None:
     assert "target ultra96v2-lpcv" in rows
 
 
-VERBS = ["produce", "train", "eval", "quantize", "export", "compile", "check", "run", "detect", "score", "report", "doctor"]
+VERBS = [
+    "produce",
+    "train",
+    "eval",
+    "quantize",
+    "export",
+    "compile",
+    "check",
+    "run",
+    "detect",
+    "score",
+    "report",
+    "doctor",
+]
 MISTAKES: list[tuple[list[str], int, str]] = [
     (["train", "nowhere.yaml"], 1, "no such recipe"),
     (["train", "{road}/tiny.yaml", "train.epoch=1"], 1, "train.epochs"),
