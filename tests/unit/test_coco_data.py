@@ -163,9 +163,3 @@ def test_sample_set_started_twice_at_once_is_made_whole(tmp_path: Path) -> None:
     assert set(folders) == {tmp_path / "set"}
     assert len(_content(tmp_path / "set")) == 9 + 3
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
-
-
-def test_a_broken_sample_folder_is_made_again(tmp_path: Path) -> None:
-    (tmp_path / "set" / "images").mkdir(parents=True)
-    make_sample(tmp_path / "set", 2, 1, 64)
-    assert (tmp_path / "set" / "val.json").is_file()

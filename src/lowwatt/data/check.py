@@ -74,9 +74,12 @@ def _empty_classes(data: CocoData) -> Iterator[Finding]:
 
 
 def sample_sheet(data: CocoData, path: str | Path, count: int = 16, seed: int = 0) -> None:
-    """Draw `count` random images with boxes and names as one PNG."""
+    """Draw `count` random images with boxes and names as one image, of the kind that the path's suffix names."""
     import cv2
 
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".png", ".jpg", ".jpeg"):
+        raise ToolError("a sheet is a .png or a .jpg", where=str(path))
     picks = np.random.default_rng(seed).permutation(len(data))[:count]
     if not len(picks):
         raise ToolError("there is no image to draw", where=str(data.source))
@@ -84,7 +87,7 @@ def sample_sheet(data: CocoData, path: str | Path, count: int = 16, seed: int = 
     columns = int(np.ceil(np.sqrt(len(cells))))
     cells += [np.zeros_like(cells[0])] * (-len(cells) % columns)
     rows = [np.concatenate(cells[i : i + columns], 1) for i in range(0, len(cells), columns)]
-    write_bytes(path, cv2.imencode(".png", np.concatenate(rows))[1].tobytes())
+    write_bytes(path, cv2.imencode(suffix, np.concatenate(rows))[1].tobytes())
 
 
 def _cell(image: CocoImage, boxes: Boxes, names: Sequence[str]) -> NDArray[np.uint8]:

@@ -142,7 +142,7 @@ def _images(content: dict[str, Any], folder: Path, source: Path, problems: list[
     for row in content["images"]:
         try:
             image = CocoImage(int(row["id"]), folder / row["file_name"], int(row["width"]), int(row["height"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             why = f"{error!r} in {str(row)[:80]}"
             raise ToolError("an image needs id, file_name, width and height", where=str(source), why=why) from None
         if image.id in found:
@@ -171,12 +171,13 @@ def _problem(row: Any, image_ids: set[int], categories: set[int], seen: set[Any]
     try:
         box = np.asarray(row["bbox"], np.float64)
         image, category, identity = row["image_id"], row["category_id"], row.get("id")
+        finite = bool(np.isfinite(box).all() and np.isfinite(float(row.get("area", 0.0))))
         fresh = identity is None or identity not in seen
         has_image, has_category = image in image_ids, category in categories
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return "malformed annotation", repr(error)
-    if box.shape != (4,) or not np.isfinite(box).all():
-        return "malformed annotation", f"bbox {row['bbox']}"
+    if box.shape != (4,) or not finite:
+        return "malformed annotation", f"bbox {row['bbox']}, area {row.get('area')}"
     if not has_image:
         return "unknown image id", f"image_id {image} is not among the images"
     if not has_category:

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lowwatt.errors import ToolError
 from lowwatt.files import write_text
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _MARKER = "complete"
-_VERSION = 1
+_VERSION = 2  # of the scenes: a folder made by another version is not taken for this one
 
 
 def sample_folder(n_train: int, n_val: int, size: int, seed: int = 0) -> Path:
@@ -55,8 +56,8 @@ def _publish(work: Path, target: Path) -> None:
     except OSError:
         if (target / _MARKER).is_file():
             return  # another process was quicker; its files are the same
-        shutil.rmtree(target)  # a broken earlier attempt, or an empty folder
-        work.rename(target)
+        hint = "name a new folder"
+        raise ToolError("the folder is not empty and holds no sample set", where=str(target), hint=hint) from None
 
 
 def _fill(folder: Path, n_train: int, n_val: int, size: int, seed: int) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from lowwatt.errors import ToolError
 from lowwatt.files import write_bytes
-from lowwatt.models.yolox import build_model
+from lowwatt.models.yolox import build_model, head_of, preprocess_of
 from lowwatt.recipe import Recipe
 from lowwatt.types import DetectionHead, Preprocess
 
@@ -74,8 +74,10 @@ def load(path: str | Path) -> Model:
         head, preprocess = _head(about["head"]), _preprocess(about["preprocess"])
         module = build_model(recipe.model, len(labels))
         info = dict(about["info"])
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, ValidationError, ToolError) as error:
         raise _damaged(source, str(error).splitlines()[0]) from None
+    if head != head_of(recipe.model, len(labels)) or preprocess != preprocess_of(recipe.model):
+        raise _damaged(source, "its head or pre-processing is not that of its recipe")
     _fill(module, tensors, source)
     return Model(module.eval(), recipe, labels, category_ids, head, preprocess, info)
 

@@ -60,6 +60,8 @@ def train(
         trainer = Trainer(settings, splits[0], splits[1], Path(out), progress or Lines())
         if resume:
             trainer.resume()
+        else:
+            (Path(out) / "last.ckpt").unlink(missing_ok=True)  # a later --resume must not take up an older run
         return trainer.run()
 
 

@@ -16,7 +16,10 @@ FORMAT = 1
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a run's state atomically."""
     with atomic_path(path) as temporary:
-        torch.save({"format": FORMAT, **state}, temporary)
+        try:
+            torch.save({"format": FORMAT, **state}, temporary)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise ToolError("cannot write the run's state", where=str(path), why=str(error).splitlines()[0]) from None
 
 
 def load_state(path: Path) -> dict[str, Any]:
