@@ -137,6 +137,11 @@ def test_report_is_rebuilt_and_compared(lowwatt: Command, road: Path, tmp_path: 
 
 def test_compile_and_check_take_a_recipe(lowwatt: Command, road: Path) -> None:
     assert as_json(lowwatt("compile", road / "tiny.yaml", "--json"))["latency_ms"] > 0
+    wider = ("model.width=0.25", "-t", "kv260", "--json")
+    assert as_json(lowwatt("compile", road / "tiny.yaml", *wider))["latency_ms"] > 0
+        as_json(lowwatt("compile", road / "tiny.yaml", "model.width=0.25", "-t", "kv260", "--json"))["latency_ms"] > 0
+    )
+    assert lowwatt("check", road / "tiny.yaml", "model.activation=silu")[0] == 1
     code, out, _ = lowwatt("check", road / "tiny.yaml")
     assert code == 0 and "run on the accelerator" in out
 
@@ -190,6 +195,8 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["export", "{road}/out/quantized.lwg", "--format", "xmodell"], 1, "xmodel"),
     (["compile", "{road}/out/quantized.lwg", "--target", "kv26"], 1, "kv260"),
     (["compile", "{road}/out/report.html"], 1, "unknown kind of file"),
+    (["compile", "{road}/out/quantized.lwg", "model.width=1"], 1, "only a recipe"),
+    (["check", "{road}/tiny.yaml", "model.witdh=1"], 1, "model.width"),
     (["run", "{road}/out/quantized.lwg", "-i", "nowhere.npy"], 1, "no such file"),
     (["run", "{road}/out/quantized.lwg", "-i", "{road}/tiny.yaml"], 1, "cannot read the array"),
     (["run", "{road}/out/quantized.lwg", "-i", "imagse=x.npy"], 1, "did you mean"),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lowwatt.cli.console import StageProgress, messages, output, print_json, print_table
-from lowwatt.cli.options import Json, Network, Target
+from lowwatt.cli.options import Json, Network, Overrides, Target
 from lowwatt.recipe import load_recipe
 
 
@@ -66,6 +66,7 @@ def export(
 
 def compile_(
     file: Network,
+    overrides: Overrides = None,
     target: Target = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Program to write (.lwp).")] = None,
     layers: Annotated[bool, typer.Option(help="Print a row for each layer.")] = False,
@@ -78,7 +79,7 @@ def compile_(
     from lowwatt.cli.tables import layer_table, verdict_lines
     from lowwatt.verbs.compile import compile_file
 
-    program = compile_file(file, target or None)
+    program = compile_file(file, target or None, overrides or [])
     if out is not None:
         program.save(out)
     if json:
@@ -102,19 +103,20 @@ def compile_(
 
 def check(
     file: Network,
+    overrides: Overrides = None,
     target: Target = "",
     json: Json = False,
 ) -> None:
     """Name every operator that leaves the accelerator, why, and what to change. Needs no training.
 
-    Example: lowwatt check yolox_nano_416.onnx --target kv260
+    Example: lowwatt check recipes/yolox_fpga_320.yaml model.activation=silu --target kv260
     """
     import dataclasses
 
     from lowwatt.cli.tables import verdict_lines
     from lowwatt.verbs.compile import check_file
 
-    verdicts = check_file(file, target or None)
+    verdicts = check_file(file, target or None, overrides or [])
     host = [v for v in verdicts if v.where != "dpu"]
     if json:
         print_json([dataclasses.asdict(v) for v in verdicts])

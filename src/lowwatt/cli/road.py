@@ -8,14 +8,10 @@ from typing import Annotated
 import typer
 
 from lowwatt.cli.console import StageProgress, messages, output, print_json, stage_done
-from lowwatt.cli.options import Json
+from lowwatt.cli.options import Json, Overrides
 from lowwatt.recipe import load_recipe
 
 RecipePath = Annotated[Path, typer.Argument(help="Recipe (YAML); recipes/ holds examples.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[key=value]...", help="Settings that replace the recipe's.", show_default=False),
-]
 OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that the command makes.")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,30 +18,32 @@ DEFAULT_TARGET = Recipe().target
 COCO_CLASSES = 80
 
 
-def compile_file(file: Path, target: str | None) -> Program:
+def compile_file(file: Path, target: str | None, overrides: Sequence[str] = ()) -> Program:
     """Program of a graph, model, ONNX, xmodel or recipe; `target` None: the recipe's own, else the default."""
     from lowwatt.compiler import compile as compile_graph
 
-    graph, own = open_network(file)
+    graph, own = open_network(file, overrides)
     return compile_graph(graph, target or own)
 
 
-def check_file(file: Path, target: str | None) -> list[Verdict]:
+def check_file(file: Path, target: str | None, overrides: Sequence[str] = ()) -> list[Verdict]:
     """Verdict on every operator."""
     from lowwatt.compiler.rules import check
     from lowwatt.targets import load_target
 
-    graph, own = open_network(file)
+    graph, own = open_network(file, overrides)
     return check(graph, load_target(target or own))
 
 
-def open_network(file: Path) -> tuple[Graph, str]:
+def open_network(file: Path, overrides: Sequence[str] = ()) -> tuple[Graph, str]:
     """Graph and target name; a recipe gives its untrained network, since time depends on shapes alone."""
     from lowwatt.loading import load_graph
 
     if file.suffix in (".yaml", ".yml"):
-        recipe = load_recipe(file)
+        recipe = load_recipe(file, overrides)
         return untrained_graph(recipe, _classes(recipe)), recipe.target
+    if overrides:
+        raise ToolError("only a recipe takes settings", where=overrides[0], why=f"{file} is no recipe")
     return load_graph(file), DEFAULT_TARGET
 
 
