@@ -223,3 +223,11 @@ def test_mistakes_end_in_a_sentence(
 def test_help_of_every_verb_has_an_example(lowwatt: Command, verb: str) -> None:
     code, out, _ = lowwatt(verb, "--help")
     assert code == 0 and "Example:" in out
+
+
+def test_the_packaged_detector_draws_on_any_picture(lowwatt: Command, road: Path, tmp_path: Path) -> None:
+    picture = sorted((sample_root(road) / "images").iterdir())[0]
+    code, out, err = lowwatt("detect", picture, "-o", tmp_path / "d", "--conf", 0.01, "--json")
+    assert code == 0, err
+    (row,) = json.loads(out)
+    assert Path(row["file"]).is_file() and row["detections"]
