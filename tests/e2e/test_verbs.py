@@ -74,6 +74,7 @@ def test_produce_leaves_the_file_of_every_stage(road: Path) -> None:
     report = json.loads((road / "out/report.json").read_text())
     assert [stage["stage"] for stage in report["stages"]] == ["FP32", "fake-quant", "integer"]
     assert len(report["layers"]) > 60
+    assert report["status"] == "warning" and "detects next to nothing" in report["headline"]  # one epoch
     assert not [path for path in (road / "out").rglob(".*-*") if path.is_file()]
 
 

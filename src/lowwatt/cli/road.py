@@ -36,6 +36,8 @@ def produce(
     else:
         output.print(summary_table(report))
         output.print(f"report: {road.out / 'report.html'}")
+    if road.warning:
+        messages.print(f"[bold yellow]warning:[/] {road.warning}")
     if road.verdict:
         messages.print("verdict: ", style="bold red", end="")
         messages.print(road.verdict)

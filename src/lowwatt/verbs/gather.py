@@ -29,7 +29,7 @@ def gather(road: Road, model: Model, quantization: QuantReport, program: Program
     return Report(
         title=f"{road.recipe.name} on {program.target.name}",
         headline=_headline(road, program),
-        status="bad" if road.verdict else "good",
+        status="bad" if road.verdict else "warning" if road.warning else "good",
         versions=_versions(),
         recipe=road.recipe.to_yaml(),
         stages=_stages(road),
@@ -48,7 +48,7 @@ def gather(road: Road, model: Model, quantization: QuantReport, program: Program
 def _headline(road: Road, program: Program) -> str:
     integer = road.accuracy["integer"].ap
     text = f"INT8 AP {integer:.3f}, {program.latency_ms:.1f} ms a frame on {program.target.name} (modelled)"
-    return f"{text}. {road.verdict}" if road.verdict else text
+    return ". ".join(filter(None, (text, road.verdict, road.warning)))
 
 
 def _stages(road: Road) -> list[StageAccuracy]:

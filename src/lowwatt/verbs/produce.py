@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lowwatt.types import Detections
 
 PROOF_IMAGES = 4
+LEAST_AP50 = 0.02
 
 
 class Road:
@@ -165,6 +166,13 @@ class Road:
         if lost <= self.recipe.quant.max_drop:
             return ""
         return f"INT8 loses {lost:.3f} AP, more than quant.max_drop={self.recipe.quant.max_drop}"
+
+    @property
+    def warning(self) -> str:
+        """Empty, or that there was nothing to lose: a small INT8 loss of a network that detects nothing proves nothing."""
+        if self.accuracy["FP32"].ap50 >= LEAST_AP50:
+            return ""
+        return "The float network itself detects next to nothing: train it longer, or look at `lowwatt data check`"
 
     def report(self, model: Model, quantization: QuantReport, program: Program) -> Report:
         """Gather everything into report.json and report.html."""
