@@ -169,7 +169,7 @@ class Road:
 
     @property
     def warning(self) -> str:
-        """Empty, or that there was nothing to lose: a small INT8 loss of a network that detects nothing proves nothing."""
+        """Empty, or that there was nothing to lose: a network that detects nothing loses nothing by INT8."""
         if self.accuracy["FP32"].ap50 >= LEAST_AP50:
             return ""
         return "The float network itself detects next to nothing: train it longer, or look at `lowwatt data check`"
