@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 
+from verdict import conclude
 from zoo_networks import NETWORKS
 
 from lowwatt.compiler import compile
@@ -45,9 +46,7 @@ def main() -> int:
     every = [error for found in errors.values() for error in found]
     mean = sum(every) / len(every)
     holds = mean <= BAR
-    verdict = "holds" if holds else "falls short"
-    print(f"mean error over {len(every)} published board times: {mean:.1f} %, bar {BAR:.1f} %: {verdict}")
-    return 0 if holds else 1
+    return conclude(f"mean error over {len(every)} published board times", f"{mean:.1f} %", f"{BAR:.1f} %", holds)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from lowwatt.ir.graph import Graph
 from lowwatt.types import QuantParams
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from verdict import conclude
+
 from yolox_graph import yolox_graph
 
 BAR_MS = 60.0
@@ -57,9 +59,9 @@ def main() -> int:
         print(f"onnxruntime QDQ, optimisation {'on' if optimise else 'off'}: {best_ms(runtime, image):.1f} ms")
     figure = best_ms(open_backend("core", graph), image)
     holds = figure <= BAR_MS
-    verdict = "holds" if holds else "falls short"
-    print(f"YOLOX-FPGA .375 at 320 on the compiled core, one thread: {figure:.1f} ms, bar {BAR_MS:.0f} ms: {verdict}")
-    return 0 if holds else 1
+    return conclude(
+        "YOLOX-FPGA .375 at 320 on the compiled core, one thread", f"{figure:.1f} ms", f"{BAR_MS:.0f} ms", holds
+    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from verdict import conclude
+
 from lowwatt.cli.console import StageProgress
 from lowwatt.recipe import load_recipe
 from lowwatt.verbs.produce import Road
@@ -26,9 +28,9 @@ def main() -> int:
     seconds = time.monotonic() - began
     ap = road.accuracy["integer"].ap
     holds = ap >= AP and seconds <= SECONDS
-    verdict = "holds" if holds else "falls short"
-    print(f"AP of the demo's integers after {seconds:.0f} s: {ap:.3f}, bar {AP:.2f} within {SECONDS} s: {verdict}")
-    return 0 if holds else 1
+    return conclude(
+        f"AP of the demo's integers after {seconds:.0f} s", f"{ap:.3f}", f"{AP:.2f} within {SECONDS} s", holds
+    )
 
 
 if __name__ == "__main__":

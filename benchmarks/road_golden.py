@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from verdict import conclude
 
 from lowwatt.backends import backend_names
 from lowwatt.verbs.run import run_file
@@ -37,9 +38,7 @@ def main() -> int:
         counts[backend] = sum(equal(case, backend) for case in cases)
         print(f"{backend:12} {counts[backend]} of {len(cases)}")
     least = min(counts.values())
-    verdict = "holds" if least == CASES else "falls short"
-    print(f"golden cases equal on every backend: {least}, bar {CASES}: {verdict}")
-    return 0 if least == CASES else 1
+    return conclude("golden cases equal on every backend", f"{least}", f"{CASES}", least == CASES)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from pathlib import Path
 from lowwatt.compiler import compile
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from verdict import conclude
+
 from lpcv2021 import LATENCY_ROWS
 from yolox_graph import yolox_graph
 
@@ -28,9 +30,7 @@ def main() -> int:
         print(f"{row.name:24} {figures} {error:+7.2f}%")
     print(f"mean error {sum(errors) / len(errors):.2f} %")
     holds = max(errors) <= BAR
-    verdict = "holds" if holds else "falls short"
-    print(f"worst error over seven published latency rows: {max(errors):.2f} %, bar {BAR:.2f} %: {verdict}")
-    return 0 if holds else 1
+    return conclude("worst error over seven published latency rows", f"{max(errors):.2f} %", f"{BAR:.2f} %", holds)
 
 
 if __name__ == "__main__":

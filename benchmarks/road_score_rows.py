@@ -13,6 +13,8 @@ from pathlib import Path
 from lowwatt.evaluate import score
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from verdict import conclude
+
 from lpcv2021 import DO_NOT_FOLLOW, SCORE_ROWS, ScoreRow
 
 TOLERANCE = 2e-4
@@ -29,9 +31,7 @@ def main() -> int:
     found = sum([follows(row) for row in SCORE_ROWS])
     strangers = sum([not follows(row) for row in DO_NOT_FOLLOW])
     holds = found == len(SCORE_ROWS) and strangers == len(DO_NOT_FOLLOW)
-    verdict = "holds" if holds else "falls short"
-    print(f"published scores that the formula gives: {found}, bar {len(SCORE_ROWS)}: {verdict}")
-    return 0 if holds else 1
+    return conclude("published scores that the formula gives", f"{found}", f"{len(SCORE_ROWS)}", holds)
 
 
 if __name__ == "__main__":
