@@ -53,6 +53,16 @@ class QuantParams:
         """Largest integer."""
         return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
+    @property
+    def dtype(self) -> str:
+        """Name of the NumPy type that holds the integers.
+
+        >>> QuantParams(0.5, bits=4).dtype, QuantParams(0.5, bits=16, signed=False).dtype
+        ('int8', 'uint16')
+        """
+        width = 8 if self.bits <= 8 else 16 if self.bits <= 16 else 32
+        return f"{'' if self.signed else 'u'}int{width}"
+
     def dequantize(self, values: Array) -> NDArray[np.float32]:
         """Real values (float32) of integers."""
         return ((values.astype(np.float64) - self.zero_point) * self.scale).astype(np.float32)

@@ -12,7 +12,7 @@ import numpy as np
 from lowwatt.backends.base import graph_of, quants_of
 from lowwatt.errors import ToolError, did_you_mean
 from lowwatt.ir import interpreter
-from lowwatt.ir.arithmetic import integer_type
+from lowwatt.ir.arithmetic import quantize
 from lowwatt.ir.graph import Graph, Tensor
 from lowwatt.types import Array, QuantParams
 
@@ -130,7 +130,4 @@ def _to_onnx(tensor: Tensor, value: Array) -> Array:
 def _from_onnx(tensor: Tensor, value: Array) -> Array:
     """NHWC again, and raw integers where the tensor is quantized."""
     own = np.ascontiguousarray(value.transpose(0, 2, 3, 1)) if value.ndim == 4 else value
-    if tensor.quant is None:
-        return own
-    steps = np.rint(own.astype(np.float64) / tensor.quant.scale) + tensor.quant.zero_point
-    return steps.astype(integer_type(tensor.quant))
+    return own if tensor.quant is None else quantize(own, tensor.quant)

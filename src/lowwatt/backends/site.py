@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lowwatt.ir import arithmetic
 from lowwatt.ir.graph import Node, Tensor
-from lowwatt.ir.ops.activation import LEAKY_SLOPE
+from lowwatt.ir.ops.activation import LEAKY_SLOPE, hard_input_fix_point
 from lowwatt.types import Array, QuantParams
 
 Kernel = Callable[[Sequence[Array]], Array]
@@ -101,8 +101,7 @@ def make_end(site: Site, digits: int) -> End:
 
 def _curved_end(site: Site, name: str, digits: int) -> End:
     """Round to 8 bits at `hsigmoid_in`, then the table of the curve (docs/dpu.md 3.7)."""
-    fo, fi = site.out.fix_point, site.node.attrs["hsigmoid_in"]
-    fi = min(fo, 5) if fi is None else fi
+    fo, fi = site.out.fix_point, hard_input_fix_point(site.node, site.out)
     rule = arithmetic.hard_sigmoid if name == "hard_sigmoid" else arithmetic.hard_swish
     if digits + fo - fi > _MAX_SHIFT or (name == "hard_sigmoid" and fo < arithmetic.HARD_SIGMOID_FIX_POINT):
         raise NoKernel

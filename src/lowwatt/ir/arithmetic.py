@@ -83,8 +83,7 @@ def quantize(x: Array, quant: QuantParams, round_mode: str = "DPU_ROUND") -> Arr
 
 def integer_type(quant: QuantParams) -> np.dtype[Any]:
     """NumPy type that holds the tensor's integers."""
-    width = 8 if quant.bits <= 8 else 16 if quant.bits <= 16 else 32
-    return np.dtype(f"{'' if quant.signed else 'u'}int{width}")
+    return np.dtype(quant.dtype)
 
 
 def shift(values: Array, digits: int) -> Reals:

@@ -61,7 +61,7 @@ class Graph:
 
     def add_input(self, name: str, shape: Shape, quant: QuantParams | None = None) -> str:
         """Declare a graph input; returns its name."""
-        self._new(Tensor(name, tuple(shape), "float32" if quant is None else _dtype(quant), quant))
+        self._new(Tensor(name, tuple(shape), "float32" if quant is None else quant.dtype, quant))
         self.inputs.append(name)
         return name
 
@@ -88,7 +88,7 @@ class Graph:
 
         node = Node(name, op, list(inputs), spec(op).complete(attrs, where=name), origin or name)
         shape = spec(op).output_shape(node, [self.tensor(i).shape for i in node.inputs])
-        self._new(Tensor(name, shape, "float32" if quant is None else _dtype(quant), quant))
+        self._new(Tensor(name, shape, "float32" if quant is None else quant.dtype, quant))
         self.nodes.append(node)
         return name
 
@@ -209,8 +209,3 @@ class Graph:
             if name not in known:
                 raise ToolError("the graph has no such output", where=name)
         return self
-
-
-def _dtype(quant: QuantParams) -> str:
-    width = 8 if quant.bits <= 8 else 16 if quant.bits <= 16 else 32
-    return f"{'' if quant.signed else 'u'}int{width}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from lowwatt.ir.arithmetic import quantize
 from lowwatt.ir.graph import Graph
 from lowwatt.quant.executor import TorchExecutor
 from lowwatt.types import Array, QuantParams
@@ -40,7 +41,4 @@ class TorchBackend:
 
     def _raw(self, name: str, value: Array) -> Array:
         quant = self.quants[name]
-        if quant is None:
-            return value
-        integers: Array = (np.rint(value / quant.scale) + quant.zero_point).astype(np.int8)
-        return integers
+        return value if quant is None else quantize(value, quant)

@@ -164,7 +164,7 @@ def apply(graph: Graph, points: Mapping[str, int], constants: Mapping[str, int])
     result = graph.copy()
     for tensor in result.tensors.values():
         tensor.quant = QuantParams.power_of_two(points[tensor.name] if tensor.data is None else constants[tensor.name])
-        tensor.dtype = "int8"
+        tensor.dtype = tensor.quant.dtype
         if tensor.data is not None:
-            tensor.data = quantize_values(tensor.data, tensor.quant).astype(np.int8)
+            tensor.data = quantize_values(tensor.data, tensor.quant)
     return result

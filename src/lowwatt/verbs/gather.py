@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lowwatt import __version__
@@ -12,7 +13,6 @@ from lowwatt.evaluate.report import Figure, LayerRow, OffAccelerator, Picture, R
 
 if TYPE_CHECKING:
     from lowwatt.compiler import Program
-    from lowwatt.models.checkpoint import Model
     from lowwatt.quant import QuantReport
     from lowwatt.verbs.produce import Road
 
@@ -24,7 +24,7 @@ _SOURCES = {
 }
 
 
-def gather(road: Road, model: Model, quantization: QuantReport, program: Program) -> Report:
+def gather(road: Road, quantization: QuantReport, program: Program) -> Report:
     """The report of a finished run."""
     return Report(
         title=f"{road.recipe.name} on {program.target.name}",
@@ -90,8 +90,8 @@ def _figures(road: Road, program: Program) -> list[Figure]:
         ("model.safetensors", road.model_path.stat().st_size, "B", "measured", "fp16 weights", "lower"),
     ]
     rows += [
-        (name, road.exports[format]["bytes"], "B", "measured", "file on disk", "lower")
-        for format, name in (("xmodel", "model_int.xmodel"), ("qdq", "model_qdq.onnx"))
+        (Path(export["file"]).name, export["bytes"], "B", "measured", "file on disk", "lower")
+        for export in road.exports.values()
     ]
     return [Figure(*row) for row in rows]
 

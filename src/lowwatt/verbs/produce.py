@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from collections.abc import Callable
@@ -48,7 +47,7 @@ class Road:
         self.accuracy: dict[str, Ap] = {}
         self.detections: list[tuple[int, Detections]] = []
         self.exports: dict[str, dict[str, Any]] = {}
-        self.seconds: dict[str, float] = {}
+        self._notes: dict[str, str] = {}
 
     @cached_property
     def training_data(self) -> CocoData:
@@ -70,19 +69,14 @@ class Road:
             self._stage("export", lambda: self.export(report))
             program = self._stage("compile", lambda: self.compile(report))
             self._stage("run", lambda: self.measure(report))
-            page: Report = self._stage("report", lambda: self.report(model, report, program))
+            page: Report = self._stage("report", lambda: self.report(report, program))
             return page
 
     def _stage(self, name: str, work: Callable[[], Any]) -> Any:
         began = time.monotonic()
         result = work()
-        self.seconds[name] = time.monotonic() - began
-        self.listener(f"{name:9} {self.seconds[name]:6.1f} s  {self._notes.get(name, '')}")
+        self.listener(f"{name:9} {time.monotonic() - began:6.1f} s  {self._notes.get(name, '')}")
         return result
-
-    @cached_property
-    def _notes(self) -> dict[str, str]:
-        return {}
 
     def _refuse_unrunnable(self) -> None:
         """Before the first step: a network that the target cannot run is not worth training."""
@@ -115,7 +109,7 @@ class Road:
         )
         checkpoint.save(model, self.model_path)
         self._notes["train"] = f"{self.model_path.name}, {len(self.training_data)} images"
-        return checkpoint.load(self.model_path)
+        return model
 
     def quantize(self, model: Model) -> QuantReport:
         """Capture the model and quantize it; both graphs are saved."""
@@ -174,26 +168,19 @@ class Road:
             return ""
         return "The float network itself detects next to nothing: train it longer, or look at `lowwatt data check`"
 
-    def report(self, model: Model, quantization: QuantReport, program: Program) -> Report:
+    def report(self, quantization: QuantReport, program: Program) -> Report:
         """Gather everything into report.json and report.html."""
         from lowwatt.verbs.gather import gather
 
-        report = gather(self, model, quantization, program)
+        report = gather(self, quantization, program)
         report.save(self.out / "report.json")
         write_html(report, self.out / "report.html")
         return report
 
     def training_rows(self) -> list[EpochRow]:
-        """Rows of the training log."""
+        """Rows of the training log; none where nothing was trained."""
+        from lowwatt.training.log import read_log
+
         path = self.out / "train" / "log.csv"
-        if not path.is_file():
-            return []
-        with path.open(newline="") as handle:
-            return [
-                EpochRow(int(row["epoch"]), _number(row.get("loss")), _number(row.get("ap")))
-                for row in csv.DictReader(handle)
-            ]
-
-
-def _number(text: str | None) -> float | None:
-    return float(text) if text else None
+        rows = read_log(path) if path.is_file() else []
+        return [EpochRow(int(row["epoch"] or 0), row["loss"], row["ap"]) for row in rows]
