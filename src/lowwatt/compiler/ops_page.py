@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lowwatt.compiler.limits import feature_map
-from lowwatt.compiler.rules import MOVES, RULES, limits_of
+from lowwatt.compiler.rules import FOLLOWERS, RULES, limits_of
 from lowwatt.ir.ops import operator_names
 
 _HEAD = """# Operators that the accelerator takes
@@ -34,12 +34,12 @@ def render() -> str:
     host = [op for op in operator_names() if op not in taken]
     rows = "".join(f"| {op} | {_cell(op, 0)} | {_cell(op, 1)} |\n" for op in taken)
     any_rank = [op for op in taken if not any(feature_map in limits_of(op, isa) for isa in RULES)]
-    notes = (_names(_RANK, any_rank), _names("On the host always", host), _names(_FOLLOW, MOVES))
+    notes = (_names(_RANK, any_rank), _names("On the host always", host), _names(_FOLLOW, FOLLOWERS))
     return _HEAD + rows + "".join(f"\n{note}\n" for note in notes)
 
 
 _RANK = f"{(feature_map.__doc__ or '').strip()} Without that limit"
-_FOLLOW = "Where their input is, on the accelerator or the host, as they only move values"
+_FOLLOW = "On the accelerator or the host, whichever saves a crossing, as they only move values"
 
 
 def _cell(op: str, isa: int) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from lowwatt.compiler import limits as at
+from lowwatt.compiler.crossings import settle
 from lowwatt.compiler.limits import Limit
 from lowwatt.compiler.subject import Subject
 from lowwatt.ir.graph import Graph
@@ -72,8 +73,10 @@ RULES: Mapping[int, Mapping[str, Limits]] = {0: _ISA0, 1: _ISA1}
 """Limits by instruction set and operator; an operator that is not there runs on the host."""
 
 MOVES = ("reshape", "identity", "fix", "pad", "slice")
-"""Operators that only move or relabel values; they stay on the side where their input is."""
-_FOLLOWS = "It moves values that the host has just made"
+"""Operators that only move or relabel values."""
+FOLLOWERS = ("concat", *MOVES)
+"""Operators that cost the accelerator nothing: they run on the side that saves a crossing."""
+_FOLLOWS = "It only moves values; on the host it saves a crossing between host and accelerator"
 
 _ACTIVATION = {0: "train with ReLU (on ISA1 machines hard-swish works too)", 1: "train with ReLU or hard-swish"}
 _FOCUS = "Focus: train with a stem of three 3x3 convolutions instead (stem: convs)"
@@ -91,13 +94,10 @@ def check(graph: Graph, target: Target) -> list[Verdict]:
     'host'
     """
     producers = graph.producers()
-    found: dict[str, Verdict] = {}
-    for node in graph.nodes:
-        own = verdict(Subject(node, graph, producers, target))
-        before = found.get(node.inputs[0]) if node.inputs else None
-        follows = node.op in MOVES and before is not None and before.where == "host"
-        found[node.name] = replace(own, where="host", reasons=(_FOLLOWS,)) if follows and not own.reasons else own
-    return list(found.values())
+    own = [verdict(Subject(node, graph, producers, target)) for node in graph.nodes]
+    where: dict[str, str] = {v.node: v.where for v in own}
+    sides = settle(graph, where, {v.node for v in own if v.where == "dpu" and v.op in FOLLOWERS})
+    return [v if sides[v.node] == v.where else replace(v, where="host", reasons=(_FOLLOWS,)) for v in own]
 
 
 def group(verdicts: Iterable[Verdict]) -> list[tuple[Verdict, list[str]]]:
