@@ -9,7 +9,7 @@ import pytest
 
 from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph
-from lowwatt.ir.interpreter import execute, run
+from lowwatt.ir.interpreter import execute, on_integers, run
 from lowwatt.types import QuantParams
 
 Q = QuantParams.power_of_two
@@ -102,6 +102,14 @@ def test_two_inputs_must_hold_as_many_images() -> None:
         run(graph, {"x": np.zeros((2, 4), np.int8), "y": np.zeros((1, 4), np.int8)})
 
 
+def _linear(quant: QuantParams | None, source: QuantParams | None = Q(4)) -> Graph:
+    graph = Graph()
+    weights = graph.add_constant("w", np.ones((2, 4), np.int8), Q(0))
+    graph.add_input("x", (1, 4), source)
+    graph.outputs = [graph.add("linear", ["x", weights], "y", quant=quant)]
+    return graph
+
+
 def _with(op: str, quant: QuantParams | None, source: QuantParams | None = Q(4), **attrs: Any) -> Graph:
     graph = Graph()
     graph.add_input("x", (1, 4), source)
@@ -112,10 +120,9 @@ def _with(op: str, quant: QuantParams | None, source: QuantParams | None = Q(4),
 @pytest.mark.parametrize(
     ("graph", "why"),
     [
-        (_with("silu", Q(4)), "silu has no integer rule"),
-        (_with("custom", Q(4), type="Mine", shape=(1, 4)), "custom has no integer rule"),
-        (_with("relu", None), "its output carries no quantization"),
-        (_with("relu", Q(4), source=None), "its input x is not quantized"),
+        (_with("custom", Q(4), type="Mine", shape=(1, 4)), "custom has no rule here"),
+        (_linear(None), "linear runs on integers alone, and its output carries no quantization"),
+        (_linear(Q(4), source=None), "linear runs on integers alone, and its input x carries no quantization"),
     ],
 )
 def test_what_cannot_run_is_named(graph: Graph, why: str) -> None:
@@ -131,3 +138,39 @@ def test_constants_must_hold_integers(data: np.ndarray) -> None:
     with pytest.raises(ToolError, match="constant") as error:
         run(graph, {"x": _images(1)})
     assert error.value.where == "w"
+
+
+# -- float islands -------------------------------------------------------------------------------------------
+
+
+def _island() -> Graph:
+    """int8 → exp → (float) → times a constant → int8, and the float value as an output."""
+    graph = Graph("island")
+    graph.add_input("x", (1, 4), Q(4))
+    graph.add("exp", ["x"], "e")
+    graph.add("mul", ["e", graph.add_constant("half", np.full((1, 4), 0.5, np.float32))], "m", quant=Q(5))
+    graph.add("relu", ["m"], "r", quant=Q(4))
+    graph.outputs = ["e", "r"]
+    return graph.verify()
+
+
+def test_an_island_computes_in_float_between_quantized_tensors() -> None:
+    x = np.array([[-16, 0, 16, 127]], np.int8)
+    values = execute(_island(), {"x": x})
+    real = np.exp(x / 16.0)
+    assert values["e"].dtype == np.float32 and values["m"].dtype == np.int8
+    np.testing.assert_array_equal(values["e"], real.astype(np.float32))
+    steps = np.floor(values["e"].astype(np.float64) * 0.5 * 32 + 0.5)
+    np.testing.assert_array_equal(values["m"], np.minimum(steps, 127))
+    np.testing.assert_array_equal(values["r"], (values["m"].astype(int) + 1) >> 1)
+
+
+def test_on_integers_needs_a_rule_and_quantized_operands() -> None:
+    graph = _island()
+    assert [on_integers(graph, node) for node in graph.nodes] == [False, False, True]
+
+
+def test_a_value_that_is_no_number_is_named() -> None:
+    with pytest.raises(ToolError, match="cannot quantize the values") as error:
+        run(_with("sqrt", Q(4)), {"x": np.full((1, 4), -1.0)})
+    assert error.value.where == "y"

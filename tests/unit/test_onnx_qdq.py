@@ -210,12 +210,11 @@ def test_sums_beyond_float32_are_stated(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("op", "attrs", "quant", "part"),
     [
-        ("relu", {}, None, "not quantized"),
+        ("custom", {"type": "Mine", "shape": (1, 2)}, pot(3), "custom cannot be written"),
         ("relu", {}, QuantParams.power_of_two(3, 16), "16-bit"),
         ("relu", {}, QuantParams(0.3), "no fix point"),
         ("leaky_relu", {"alpha": 0.2}, QuantParams.power_of_two(3), "slope"),
         ("hard_sigmoid", {}, QuantParams.power_of_two(6), "fix point of 7"),
-        ("sigmoid", {}, QuantParams.power_of_two(6), "sigmoid cannot be written"),
         ("resize", {"scale": (1.7, 1.0), "mode": "bilinear"}, QuantParams.power_of_two(3), "not exact"),
     ],
 )
@@ -242,3 +241,24 @@ def test_golden_set(shared: Path, tmp_path: Path) -> None:
         report = validate_qdq(tmp_path / "m.onnx", graph, [inputs])
         assert report.elements == sum(int(np.prod(entry["shape"])) for entry in facts["outputs"]), folder.name
         assert report.differ_disabled == 0, folder.name
+
+
+def island() -> Graph:
+    """conv → silu → conv → softmax and sigmoid, joined: float in the middle and behind the end."""
+    graph = start(4)
+    graph.add_constant("w", integers(6, 3, 3, 4), pot(8))
+    graph.add("conv2d", ["x", "w"], "a", quant=pot(3), pad=(1, 1, 1, 1))
+    graph.add("silu", ["a"], "s", quant=pot(4))
+    graph.add_constant("v", integers(4, 1, 1, 6), pot(8))
+    graph.add("conv2d", ["s", "v"], "b", quant=pot(3))
+    graph.add("softmax", ["b"], "p", axis=3)
+    graph.add("sigmoid", ["b"], "g")
+    graph.outputs = [graph.add("concat", ["p", "g"], "all", axis=3), "s"]
+    return graph.verify()
+
+
+def test_float_islands_are_float_operators(tmp_path: Path) -> None:
+    graph = island()
+    write(graph, tmp_path / "m.onnx")
+    report = validate_qdq(tmp_path / "m.onnx", graph, [integers(*SHAPE, seed=s) for s in range(4)])
+    assert report.differ_disabled <= 0.01 * report.elements

@@ -157,6 +157,33 @@ def test_float_form_has_the_shape_and_a_gradient(op: str, shapes: list[Shape], a
     assert all(o.grad is not None for o in operands)
 
 
+REAL_FORMS = [
+    *((op, shapes, attrs) for op, shapes, attrs in FLOAT_FORMS if spec(op).real is not None),
+    ("avg_pool", [MAP], {"kernel": (3, 3), "stride": (2, 2), "pad": (1,) * 4, "count_include_pad": False}),
+    ("add", [MAP, MAP], {"activation": "leaky_relu", "alpha": 0.2}),
+    ("mul", [MAP, (4,), (4,)], {"activation": "hard_swish"}),
+    ("sqrt", [MAP], {}),
+    ("pow", [MAP, (4,)], {}),
+]
+
+
+@pytest.mark.parametrize(("op", "shapes", "attrs"), REAL_FORMS)
+def test_float_form_in_numpy_is_that_of_torch(op: str, shapes: list[Shape], attrs: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch")
+    rng, real, node = np.random.default_rng(0), spec(op).real, _graph(op, shapes, attrs).node("y")
+    low = 0.1 if op in ("batch_norm", "sqrt", "pow", "div") else -4
+    operands = [rng.uniform(low, 4, shape) for shape in shapes]
+    assert real is not None
+    expected = spec(op).torch(torch, node, [torch.from_numpy(x) for x in operands])
+    np.testing.assert_allclose(real(node, operands), expected.numpy(), rtol=1e-12, atol=1e-12)
+
+
+def test_layers_with_weights_alone_have_no_float_form_in_numpy() -> None:
+    """They always run on integers; everything else may stand in a float island."""
+    layers = {"conv2d", "depthwise_conv2d", "transposed_conv2d", "linear", "custom"}
+    assert {name for name in operator_names() if spec(name).real is None} == layers
+
+
 @pytest.mark.parametrize("ceil", [False, True])
 @pytest.mark.parametrize("counted", [False, True])
 def test_average_is_pytorchs(ceil: bool, counted: bool) -> None:

@@ -113,11 +113,38 @@ def test_violations_names_the_broken_rule() -> None:
     assert "shift_cut" in vitis.violations(quantized)[0]
 
 
-def test_operator_without_integer_form_is_named() -> None:
-    with pytest.raises(ToolError, match="silu") as caught:
-        quantize(small_graph("silu"), images())
-    assert caught.value.where == "a_act"
-    assert "relu" in caught.value.hint
+def test_an_operator_without_integers_is_a_float_island() -> None:
+    report = quantize(small_graph("silu"), images())
+    assert [node.name for node in report.float_nodes] == ["a_act"]
+    assert report.quantized.tensor("a_act").quant is not None  # convolutions read it
+    assert min(accumulated_snr(report.floating, report.quantized, images(1)[0]).values()) > 15
+
+
+def test_decoding_behind_the_last_island_stays_in_float() -> None:
+    """Sigmoid, and what joins it with the rest of the output; but not the convolutions, nor what they read."""
+    graph = small_graph("silu")
+    gate = graph.add("sigmoid", ["c"], "gate")
+    stride = graph.add_constant("stride", np.full(3, 8.0, np.float32))
+    scaled = graph.add("mul", [gate, stride], "scaled")
+    graph.outputs = [graph.add("concat", [scaled, "pooled"], "all", axis=3)]
+    report = quantize(graph, images())
+    assert [node.name for node in report.float_nodes] == ["a_act", "gate", "scaled", "all"]
+    quantized = report.quantized
+    assert all(quantized.tensor(name).quant is None for name in ("gate", "scaled", "all", "stride"))
+    assert quantized.tensor("c").quant is not None and vitis.violations(quantized) == []
+    image = images(1)[0]
+    found = run(quantized, {"images": image})["all"]
+    fake = TorchExecutor(quantized)({"images": torch.from_numpy(image)})["all"]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, fake.numpy(), rtol=1e-5)
+
+
+def test_an_operator_of_somebody_elses_is_named() -> None:
+    graph = small_graph()
+    graph.outputs = [graph.add("custom", ["c"], "mine", type="Mine", shape=(1, 4))]
+    with pytest.raises(ToolError, match="Mine cannot run") as caught:
+        quantize(graph, images())
+    assert caught.value.where == "mine"
 
 
 def test_calibration_refuses_no_images_and_broken_values() -> None:

@@ -55,7 +55,7 @@ def graph_of(source: Any, backend: str) -> Graph:
 def quantized_graph_of(source: Any, backend: str) -> Graph:
     """As `graph_of`; ToolError where the graph is a float one."""
     graph = graph_of(source, backend)
-    if not any(graph.tensor(node.name).quant for node in graph.nodes):
+    if not graph.has_integers:
         raise ToolError(
             f"the {backend} backend runs integers",
             where=graph.name,

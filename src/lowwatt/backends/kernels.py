@@ -13,12 +13,10 @@ import numpy as np
 
 from lowwatt.backends.site import End, Kernel, NoKernel, Site, doubled_bias, every_int8, is_int8, make_end, move_table
 from lowwatt.errors import ToolError
-from lowwatt.ir import arithmetic
+from lowwatt.ir import arithmetic, interpreter
 from lowwatt.ir.graph import Graph, Node
-from lowwatt.ir.ops import spec
 from lowwatt.ir.ops.layout import slices
 from lowwatt.ir.ops.resize import nearest_sources
-from lowwatt.ir.opspec import IntTensor
 from lowwatt.types import Array
 
 
@@ -175,11 +173,10 @@ def _resize(site: Site) -> Kernel:
 
 
 def _unary(site: Site) -> Kernel:
-    """Any operator of one value: its integer rule on all 256 values makes the table."""
-    rule, quant = spec(site.node.op).integer, site.operands[0].quant
-    assert rule is not None and quant is not None
+    """Any operator of one value, on integers or in float: the reference's answer to all 256 values is its table."""
+    operand = interpreter.Operand(every_int8(), site.operands[0].quant)
     try:
-        table = rule(site.node, [IntTensor(every_int8(), quant)], site.out).astype(np.int8)
+        table = interpreter.compute(site.node, [operand], site.out)
     except ToolError:
         raise NoKernel from None
     return lambda maps: site.core.lookup(maps[0], table)
@@ -210,4 +207,5 @@ _BUILDERS: dict[str, Callable[[Site], Kernel]] = {
     "resize": _resize,
     **dict.fromkeys(("slice", "reshape", "transpose"), _rearrange),
     **dict.fromkeys(("relu", "relu6", "leaky_relu", "hard_sigmoid", "hard_swish", "fix", "identity"), _unary),
+    **dict.fromkeys(("sigmoid", "silu", "tanh", "exp", "sqrt", "neg", "clip"), _unary),
 }

@@ -21,8 +21,9 @@ class OnnxRuntimeBackend:
     """`source` is a Graph or Program, or the path of an ONNX file.
 
     A graph answers as on every other backend: NHWC, raw integers where quantized. A quantized one runs as QDQ with
-    graph optimisation off, which equals the integer reference exactly; `optimise` turns it on: quicker, but a
-    tie may round differently. A file answers as it is: its own names, layouts and types.
+    graph optimisation off, which equals the integer reference exactly, but for float islands: onnxruntime computes
+    them in float32, so that a value beside a rounding boundary may go to the other side. `optimise` turns it on:
+    quicker, but a tie may round differently. A file answers as it is: its own names, layouts and types.
     """
 
     name = "onnxruntime"
@@ -61,7 +62,7 @@ class OnnxRuntimeBackend:
         return dict(zip(self.outputs, found, strict=True))
 
     def _open_graph(self, graph: Graph, optimise: bool | None) -> Any:
-        quantized = any(graph.tensor(node.name).quant for node in graph.nodes)
+        quantized = graph.has_integers
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "graph.onnx"
             _write(graph, path, quantized)

@@ -34,6 +34,8 @@ def quantize(
     if json:
         print_json(result)
         return
+    for op, nodes in result["float"].items():
+        messages.print(f"{op} has no INT8 form: {len(nodes)} stay in float on the host, first {nodes[0]}")
     for stage, value in result["accuracy"].items():
         output.print(f"{stage:12} AP {value:.4f}")
     output.print(f"quantized: {out}")

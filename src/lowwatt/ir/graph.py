@@ -131,9 +131,13 @@ class Graph:
 
     @property
     def is_quantized(self) -> bool:
-        """True where every node's output and every input carries quantization."""
-        names = [*self.inputs, *(n.name for n in self.nodes)]
-        return bool(names) and all(self.tensors[n].quant is not None for n in names)
+        """True where integers go in: every input carries quantization. Inside there may be float islands."""
+        return bool(self.inputs) and all(self.tensors[n].quant is not None for n in self.inputs)
+
+    @property
+    def has_integers(self) -> bool:
+        """True where any tensor carries quantization."""
+        return any(t.quant is not None for t in self.tensors.values())
 
     # -- changing ---------------------------------------------------------------------------------------------
 

@@ -1,8 +1,13 @@
-"""The integer reference: runs a quantized graph in NumPy, node by node; the arbiter of every other executor."""
+"""The integer reference: runs a quantized graph in NumPy, node by node; the arbiter of every other executor.
+
+Nodes that the number format has no integers for (a SiLU, a softmax) are float islands: they compute in float between
+quantized tensors, and are what the host does (docs/architecture.md, "Float islands").
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,7 +16,7 @@ from lowwatt.ir.arithmetic import integer_type, quantize
 from lowwatt.ir.graph import Graph, Node, Tensor
 from lowwatt.ir.ops import spec
 from lowwatt.ir.opspec import IntTensor
-from lowwatt.types import Array
+from lowwatt.types import Array, QuantParams
 
 
 def run(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -59,16 +64,21 @@ def in_batches(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def on_integers(graph: Graph, node: Node) -> bool:
+    """Whether a node is computed on integers: its operator can be, and its operands and its output are quantized."""
+    return spec(node.op).integer is not None and not _floating(graph, node)
+
+
+def _floating(graph: Graph, node: Node) -> list[str]:
+    """What of a node's output and operands carries no quantization."""
+    return [name for name in (node.name, *node.inputs) if graph.tensor(name).quant is None]
+
+
 def check_executable(graph: Graph) -> None:
-    """ToolError naming the first node or constant that cannot run on integers."""
+    """ToolError naming the first node or constant that cannot run."""
     for node in graph.nodes:
-        if spec(node.op).integer is None:
-            raise _cannot_run(node, f"{node.op} has no integer rule")
-        if graph.tensor(node.name).quant is None:
-            raise _cannot_run(node, "its output carries no quantization")
-        for name in node.inputs:
-            if graph.tensor(name).quant is None and node.op != "fix":
-                raise _cannot_run(node, f"its input {name} is not quantized")
+        if not on_integers(graph, node) and spec(node.op).real is None:
+            raise ToolError("the node cannot run", where=node.name, why=_why_not(graph, node))
     for constant in graph.constants():
         data = constant.data
         if data is None or data.shape != constant.shape:
@@ -77,8 +87,12 @@ def check_executable(graph: Graph) -> None:
             raise ToolError("the quantized constant holds no integers", where=constant.name, why=f"dtype {data.dtype}")
 
 
-def _cannot_run(node: Node, why: str) -> ToolError:
-    return ToolError("the node cannot run on integers", where=node.name, why=why)
+def _why_not(graph: Graph, node: Node) -> str:
+    if spec(node.op).integer is None:
+        return f"{node.op} has no rule here"
+    name = _floating(graph, node)[0]
+    what = "its output" if name == node.name else f"its input {name}"
+    return f"{node.op} runs on integers alone, and {what} carries no quantization"
 
 
 def _execute(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -89,25 +103,47 @@ def _execute(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def evaluate(graph: Graph, node: Node, values: Mapping[str, Array]) -> Array:
-    """Output of one node by its integer rule; `values` hold the inputs that are not constants."""
-    rule, out = spec(node.op).integer, graph.tensor(node.name).quant
-    assert rule is not None and out is not None  # check_executable saw to it
-    first = graph.tensor(node.inputs[0])
-    if first.quant is None:
-        real = values[first.name] if first.data is None else first.data
-        return quantize(real, out, node.attrs["round_mode"])
+    """Output of one node; `values` hold the inputs that are not constants."""
+    operands = [Operand.of(graph.tensor(name), values) for name in node.inputs]
+    return compute(node, operands, graph.tensor(node.name).quant)
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """What a node reads: integers with their quantization, or real values."""
+
+    values: Array
+    quant: QuantParams | None
+
+    @classmethod
+    def of(cls, tensor: Tensor, values: Mapping[str, Array]) -> Operand:
+        """The constant itself, or the value computed for it."""
+        return cls(values[tensor.name] if tensor.data is None else tensor.data, tensor.quant)
+
+    @property
+    def real(self) -> Array:
+        """Real values, float64."""
+        return (self.values if self.quant is None else self.quant.dequantize(self.values)).astype(np.float64)
+
+
+def compute(node: Node, operands: Sequence[Operand], out: QuantParams | None) -> Array:
+    """Output of a node (`check_executable` saw to its rule): on integers where all is quantized, else in float.
+
+    A float node takes quantized operands as the real values they stand for and computes in float64; the result is
+    rounded to its number format (DPU_ROUND, or as a `fix` says), or to float32 where it has none.
+    """
+    integer, real = spec(node.op).integer, spec(node.op).real
+    integers = [IntTensor(x.values, x.quant) for x in operands if x.quant is not None]
     try:
-        result = rule(node, [_operand(graph, name, values) for name in node.inputs], out)
+        if integer is not None and out is not None and len(integers) == len(operands):
+            return integer(node, integers, out).astype(integer_type(out))
+        assert real is not None
+        with np.errstate(all="ignore"):  # what is not a number is found when it is rounded
+            value = real(node, [x.real for x in operands])
+        mode = node.attrs.get("round_mode", "DPU_ROUND")
+        return value.astype(np.float32) if out is None else quantize(value, out, mode)
     except ToolError as error:
         raise error if error.where else ToolError(error.what, where=node.name, why=error.why) from None
-    return result.astype(integer_type(out))
-
-
-def _operand(graph: Graph, name: str, values: Mapping[str, Array]) -> IntTensor:
-    tensor = graph.tensor(name)
-    data = values[name] if tensor.data is None else tensor.data
-    assert tensor.quant is not None
-    return IntTensor(data, tensor.quant)
 
 
 def _checked_inputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:

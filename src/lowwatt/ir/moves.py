@@ -7,7 +7,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from lowwatt.ir.fold import evaluate
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.ir.ops import spec
 from lowwatt.types import Shape
@@ -93,7 +92,9 @@ def _elements(graph: Graph, chain: list[Node]) -> NDArray[np.int64]:
     shape = graph.tensor(chain[0].inputs[0]).shape
     elements = np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
     for node in chain:
-        elements = evaluate(node, [elements])
+        move = spec(node.op).real
+        assert move is not None  # transpose, reshape and slice have one
+        elements = move(node, [elements])
     return elements
 
 

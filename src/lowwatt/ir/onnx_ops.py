@@ -125,6 +125,20 @@ def clipped(e: Emitter, node: Node, value: str, low: float, high: float) -> str:
     return e.op("Clip", [value, *names], f"{node.name}.clip")
 
 
+def real_activation(e: Emitter, node: Node, value: str) -> str:
+    """The `activation` attribute on a float value."""
+    name = node.attrs.get("activation", "none")
+    if name == "none":
+        return value
+    if name == "relu6":
+        return clipped(e, node, value, 0.0, 6.0)
+    if name == "leaky_relu":
+        return e.op("LeakyRelu", [value], f"{node.name}.act", alpha=float(node.attrs["alpha"]))
+    if name == "hard_sigmoid":
+        return e.op("HardSigmoid", [value], f"{node.name}.act", alpha=1 / 6, beta=0.5)
+    return e.op({"relu": "Relu", "hard_swish": "HardSwish"}[name], [value], f"{node.name}.act")
+
+
 def _silu(e: Emitter, node: Node) -> None:
     nchw = e.is_nchw(node.inputs[0])
     value = e.get(node.inputs[0], nchw)

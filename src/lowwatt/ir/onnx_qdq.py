@@ -23,23 +23,26 @@ from lowwatt.ir.graph import Graph, Tensor
 from lowwatt.ir.interpreter import run
 from lowwatt.ir.onnx_emit import TO_NCHW, TO_NHWC
 from lowwatt.ir.onnx_qdq_emit import QdqEmitter
-from lowwatt.ir.onnx_qdq_ops import QDQ_RULES
+from lowwatt.ir.onnx_qdq_ops import ALL_RULES
 from lowwatt.ir.onnx_writer import DEFAULT_OPSET, emit
 from lowwatt.types import Array
+
+_LAST_BITS = 2.0**-8
+"""Share of a step by which float32 sums in another order may differ."""
 
 
 def write(graph: Graph, path: str | Path, opset: int = DEFAULT_OPSET) -> list[str]:
     """Write a quantized graph as QDQ; returns a note for each layer whose sum might not fit float32 exactly.
 
-    Inputs and outputs are float32 real values, NCHW where of rank 4. Raises ToolError for a tensor without
-    quantization or of other than 8 bits, and for an operator without an exact form.
+    Inputs and outputs are float32 real values, NCHW where of rank 4; float islands are ONNX's float operators.
+    Raises ToolError for a tensor of other than 8 bits, and for an operator without an exact form.
 
     >>> # notes = write(quantized, "net_qdq.onnx"); validate_qdq("net_qdq.onnx", quantized, images)
     """
-    if not all(graph.tensor(node.name).quant for node in graph.nodes):
+    if not graph.has_integers:
         raise ToolError("the graph is not quantized", where=graph.name, hint="run `lowwatt quantize` first")
     emitter = QdqEmitter(graph, opset)
-    write_bytes(path, emit(emitter, QDQ_RULES))
+    write_bytes(path, emit(emitter, ALL_RULES))
     return emitter.notes
 
 
@@ -101,11 +104,11 @@ def _single(graph: Graph, inputs: Mapping[str, Array]) -> list[dict[str, Array]]
 
 
 def _differences(graph: Graph, session: Any, inputs: Mapping[str, Array], wanted: Mapping[str, Array]) -> Array:
-    """|onnxruntime - reference| in integer steps, over all outputs, flat."""
+    """|onnxruntime - reference| in steps of each output, over all outputs, flat."""
     feeds = {name: _real(graph.tensor(name), np.asarray(value)) for name, value in inputs.items()}
     found = session.run(graph.outputs, feeds)
     return np.concatenate([
-        np.abs(_steps(graph.tensor(name), value) - wanted[name].astype(np.float64)).reshape(-1)
+        _steps_apart(graph.tensor(name), value, wanted[name]).reshape(-1)
         for name, value in zip(graph.outputs, found, strict=True)
     ])  # fmt: skip
 
@@ -116,7 +119,10 @@ def _real(tensor: Tensor, value: Array) -> Array:
     return np.ascontiguousarray(value.transpose(TO_NCHW) if value.ndim == 4 else value, np.float32)
 
 
-def _steps(tensor: Tensor, value: Array) -> Array:
-    assert tensor.quant is not None
-    ordered = value.transpose(TO_NHWC) if value.ndim == 4 else value
-    return ordered.astype(np.float64) / tensor.quant.scale
+def _steps_apart(tensor: Tensor, value: Array, wanted: Array) -> Array:
+    """Difference in integer steps; a float output has steps of 1/127 of its range, and none where the last bits err."""
+    ordered = (value.transpose(TO_NHWC) if value.ndim == 4 else value).astype(np.float64)
+    if tensor.quant is not None:
+        return np.abs(ordered / tensor.quant.scale - wanted)
+    apart = np.abs(ordered - wanted) * 127 / max(float(np.abs(wanted).max(initial=0)), 1e-30)
+    return np.where(apart < _LAST_BITS, 0.0, apart)

@@ -11,8 +11,9 @@ import numpy as np
 from lowwatt.errors import ToolError
 from lowwatt.ir.arithmetic import HARD_SIGMOID_FIX_POINT, HARD_SIGMOID_SLOPE, integer_type
 from lowwatt.ir.graph import Graph, Node
+from lowwatt.ir.interpreter import on_integers
 from lowwatt.ir.onnx_emit import Emitter
-from lowwatt.ir.onnx_ops import clipped
+from lowwatt.ir.onnx_ops import clipped, real_activation
 from lowwatt.ir.ops.activation import ACTIVATIONS, LEAKY_SLOPE, hard_input_fix_point
 from lowwatt.types import Array, QuantParams
 
@@ -89,7 +90,8 @@ class QdqEmitter(Emitter):
     def quantized(self, node: Node, value: str) -> str:
         """Activation, rounding and the Q/DQ pair."""
         out = self.graph.tensor(node.name).quant
-        assert out is not None  # write() saw to it
+        if out is None or not on_integers(self.graph, node):
+            return self._left_island(node, real_activation(self, node, value), out)
         activation = node.op if node.op in ACTIVATIONS else node.attrs.get("activation", "none")
         if node.op in ("hard_sigmoid", "hard_swish"):
             return self.hard(node, value, self.fix(node.inputs[0]), out)
@@ -99,6 +101,13 @@ class QdqEmitter(Emitter):
             value = self.settled(node, value, eight, grid, "none")
             return self.hard(node, value, eight.fix_point, out)
         return self.settled(node, value, out, grid, activation)
+
+    def _left_island(self, node: Node, value: str, out: QuantParams | None) -> str:
+        """A float node's value: as it is within an island, rounded where it leaves one."""
+        if out is None:
+            return value
+        mode = node.attrs.get("round_mode", "DPU_ROUND")
+        return self.pair(self.rounded_real(value, out, mode), out, node.name)
 
     def _copied(self, node: Node) -> Grid:
         """Grid of an operator that copies: that of its finest operand."""

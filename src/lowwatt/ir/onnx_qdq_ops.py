@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lowwatt.errors import ToolError
 from lowwatt.ir.arithmetic import dpu_average_factor, quantize, reciprocal, shift
 from lowwatt.ir.graph import Node
+from lowwatt.ir.interpreter import on_integers
 from lowwatt.ir.onnx_ops import (
     RULES,
     chained,
@@ -184,7 +185,7 @@ def _fix(e: QdqEmitter, node: Node) -> None:
     value = e.get(source, nchw)
     out = e.graph.tensor(node.name).quant
     assert out is not None  # write() saw to it
-    if e.graph.tensor(source).quant is None or mode != "DPU_ROUND":
+    if mode != "DPU_ROUND":
         value = e.rounded_real(value, out, mode)
         e.grids[node.name] = Grid(out.fix_point, 0)
     e.finish(node, value, nchw)
@@ -213,3 +214,13 @@ QDQ_RULES: dict[str, Rule] = {
     "fix": _fix,
 }
 """Operator → rule of the QDQ writer: what has an integer form."""
+
+
+def write_node(e: QdqEmitter, node: Node) -> None:
+    """The node by its QDQ rule, or in a float island by that of the float writer."""
+    rules: Mapping[str, Rule] = QDQ_RULES if on_integers(e.graph, node) else RULES
+    rules[node.op](e, node)
+
+
+ALL_RULES = dict.fromkeys([*QDQ_RULES, *RULES], write_node)
+"""Operator → rule, for every operator that can stand in a quantized graph."""

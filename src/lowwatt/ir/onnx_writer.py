@@ -14,7 +14,7 @@ from lowwatt.errors import ToolError, did_you_mean
 from lowwatt.files import write_bytes
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.ir.onnx_emit import Emitter
-from lowwatt.ir.onnx_ops import RULES, clipped
+from lowwatt.ir.onnx_ops import RULES, real_activation
 
 DEFAULT_OPSET = 17
 
@@ -51,13 +51,4 @@ class FloatEmitter(Emitter):
 
     def activated(self, node: Node, value: str) -> str:
         """The activation after the operator's value."""
-        name = node.attrs.get("activation", "none")
-        if name == "none":
-            return value
-        if name == "relu6":
-            return clipped(self, node, value, 0.0, 6.0)
-        if name == "leaky_relu":
-            return self.op("LeakyRelu", [value], f"{node.name}.act", alpha=float(node.attrs["alpha"]))
-        if name == "hard_sigmoid":
-            return self.op("HardSigmoid", [value], f"{node.name}.act", alpha=1 / 6, beta=0.5)
-        return self.op({"relu": "Relu", "hard_swish": "HardSwish"}[name], [value], f"{node.name}.act")
+        return real_activation(self, node, value)

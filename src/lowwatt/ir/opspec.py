@@ -42,6 +42,14 @@ class IntegerRule(Protocol):
         ...
 
 
+class RealRule(Protocol):
+    """Float form in NumPy: the output's value from real operands, constants included, in their own precision."""
+
+    def __call__(self, node: Node, operands: Sequence[Array]) -> Array:
+        """Value of the output."""
+        ...
+
+
 class TorchRule(Protocol):
     """Float form on torch, NHWC in and out. `torch` is the module, handed in so that nothing here imports it."""
 
@@ -91,6 +99,7 @@ class OpSpec:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     arity: tuple[int, int] = (1, 1)
     integer: IntegerRule | None = None
+    real: RealRule | None = None
     torch: TorchRule | None = None
     macs: MacRule = _no_macs
 

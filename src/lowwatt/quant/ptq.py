@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lowwatt.errors import ToolError
-from lowwatt.ir.graph import Graph
+from lowwatt.ir.graph import Graph, Node
+from lowwatt.ir.interpreter import on_integers
 from lowwatt.ir.passes import prepare_for_quantization
 from lowwatt.quant import vitis
 from lowwatt.quant.calibration import collect
@@ -22,6 +23,11 @@ class QuantReport:
     quantized: Graph
     images: int
 
+    @property
+    def float_nodes(self) -> list[Node]:
+        """Operators that stay in float, on the host (docs/architecture.md, "Float islands"); empty in the best case."""
+        return [node for node in self.quantized.nodes if not on_integers(self.quantized, node)]
+
 
 def quantize(
     graph: Graph,
@@ -34,8 +40,9 @@ def quantize(
     """Quantize a float graph after training.
 
     `batches` yields float32 NHWC arrays as the network sees them (0…255); one pass over them serves all tensors.
-    `calibration` is "minmax" (clip nothing) or "mse" (least squares over five fix points). Raises ToolError for an
-    operator without an INT8 form, naming the layer.
+    `calibration` is "minmax" (clip nothing) or "mse" (least squares over five fix points). Operators
+    without an INT8 form stay in float between quantized tensors (`QuantReport.float_nodes`); ToolError for one that
+    has no rule at all.
 
     >>> # report = lowwatt.quantize(graph, [images]); lowwatt.compile(report.quantized)
     """

@@ -12,6 +12,8 @@ import numpy as np
 from lowwatt.errors import ToolError
 from lowwatt.ir.arithmetic import quantize as quantize_values
 from lowwatt.ir.graph import Graph, Node
+from lowwatt.ir.interpreter import on_integers
+from lowwatt.ir.ops import spec
 from lowwatt.quant.calibration import Histogram, constant_fix_point, group_fix_point
 from lowwatt.types import QuantParams
 
@@ -37,22 +39,48 @@ def quantize_graph(graph: Graph, histograms: Mapping[str, Histogram], method: st
 
 
 def unsupported(graph: Graph) -> None:
-    """Raise ToolError naming the first operator that has no integer form in this format."""
-    from lowwatt.ir.ops import spec
-
+    """Raise ToolError naming the first operator that can run neither on integers nor in a float island."""
     for node in graph.nodes:
-        if spec(node.op).integer is None or node.attrs.get("activation", "none") not in FUSIBLE:
-            name = node.op if spec(node.op).integer is None else node.attrs["activation"]
+        if (spec(node.op).integer or spec(node.op).real) is None:
+            name = node.attrs["type"] if node.op == "custom" else node.op
+            raise ToolError(f"{name} cannot run here", where=node.origin or node.name, hint="end the graph before it")
+        if node.attrs.get("activation", "none") not in FUSIBLE:
             raise ToolError(
-                f"{name} has no INT8 form on the DPU",
+                f"{node.attrs['activation']} has no INT8 form inside {node.op}",
                 where=node.origin or node.name,
-                hint="silu → relu (model.activation=relu) or hard-swish; keep decoding outside the network",
+                hint="make it an operator of its own",
             )
+
+
+def float_nodes(graph: Graph) -> set[str]:
+    """Nodes of a float graph that stay in float: its islands (docs/architecture.md, "Float islands").
+
+    They are the operators without integers in this format, and what stands between or behind them: operators
+    without weights that read of an island and whose own values only islands read, or nobody does (decoding at the
+    end of a network).
+    """
+    readers = graph.consumers()
+    always = {node.name for node in graph.nodes if spec(node.op).integer is None}
+    joining = [node for node in graph.nodes if node.op not in WEIGHTED and node.name not in always]
+    while True:
+        inside = always.union(node.name for node in joining)
+        kept = [n for n in joining if inside.intersection(n.inputs) and all(r.name in inside for r in readers[n.name])]
+        if len(kept) == len(joining):
+            return inside
+        joining = kept
+
+
+def integer_tensors(graph: Graph) -> set[str]:
+    """Tensors, constants included, that carry integers: the inputs, and what a node makes or reads on integers."""
+    floating = float_nodes(graph)
+    whole = [node for node in graph.nodes if node.name not in floating]
+    return {*graph.inputs, *(name for node in whole for name in (node.name, *node.inputs))}
 
 
 def sharing_groups(graph: Graph) -> list[list[str]]:
     """Activations that must share one fix point, because a copy joins them; singletons included."""
-    parent = {name: name for name in [*graph.inputs, *(n.name for n in graph.nodes)]}
+    floating, integers = float_nodes(graph), integer_tensors(graph)
+    parent = {name: name for name in [*graph.inputs, *(n.name for n in graph.nodes)] if name in integers}
 
     def root(name: str) -> str:
         while parent[name] != name:
@@ -60,7 +88,11 @@ def sharing_groups(graph: Graph) -> list[list[str]]:
         return name
 
     for node in graph.nodes:
-        if node.op in COPIES and not (node.op == "resize" and node.attrs["mode"] != "nearest"):
+        if (
+            node.op in COPIES
+            and node.name not in floating
+            and not (node.op == "resize" and node.attrs["mode"] != "nearest")
+        ):
             for source in node.inputs:
                 parent[root(source)] = root(node.name)
     groups: dict[str, list[str]] = {}
@@ -80,19 +112,26 @@ def activation_points(graph: Graph, histograms: Mapping[str, Histogram], method:
 
 
 def constant_points(graph: Graph, method: str) -> dict[str, int]:
-    """Fix point of every constant."""
-    return {t.name: constant_fix_point(t.data, method) for t in graph.constants() if t.data is not None}
+    """Fix point of every constant that carries integers."""
+    integers = integer_tensors(graph)
+    return {
+        t.name: constant_fix_point(t.data, method)
+        for t in graph.constants()
+        if t.data is not None and t.name in integers
+    }
 
 
 def legalize(graph: Graph, points: dict[str, int], constants: dict[str, int]) -> None:
     """Move fix points, in place, until every rule holds; a group moves as one."""
     groups = {name: group for group in sharing_groups(graph) for name in group}
+    floating = float_nodes(graph)
+    whole = [node for node in graph.nodes if node.name not in floating]
 
     def move(name: str, point: int) -> None:
         points.update(dict.fromkeys(groups[name], point))
 
     for _ in range(len(graph.nodes) + 1):
-        if not sum(_legalize_node(node, points, constants, move) for node in graph.nodes):
+        if not sum(_legalize_node(node, points, constants, move) for node in whole):
             return
     raise ToolError("the fix points cannot be made legal", where=graph.name, hint="please report this graph")
 
@@ -133,7 +172,7 @@ def _window_bias(node: Node, out: int, points: Mapping[str, int], constants: dic
 def violations(graph: Graph) -> list[str]:
     """Rules that a quantized graph breaks, one sentence each; empty where it is legal."""
     found = []
-    for node in graph.nodes:
+    for node in [node for node in graph.nodes if on_integers(graph, node)]:
         fo = _point(graph, node.name)
         if node.op in WEIGHTED:
             total = _point(graph, node.inputs[0]) + _point(graph, node.inputs[1])
@@ -160,10 +199,13 @@ def _point(graph: Graph, name: str) -> int:
 
 
 def apply(graph: Graph, points: Mapping[str, int], constants: Mapping[str, int]) -> Graph:
-    """Copy of the graph with fix points on all tensors and constants as integers (rounded half up)."""
+    """Copy of the graph with the given fix points on its tensors, and constants as integers (rounded half up)."""
     result = graph.copy()
     for tensor in result.tensors.values():
-        tensor.quant = QuantParams.power_of_two(points[tensor.name] if tensor.data is None else constants[tensor.name])
+        point = (points if tensor.data is None else constants).get(tensor.name)
+        if point is None:
+            continue
+        tensor.quant = QuantParams.power_of_two(point)
         tensor.dtype = tensor.quant.dtype
         if tensor.data is not None:
             tensor.data = quantize_values(tensor.data, tensor.quant)

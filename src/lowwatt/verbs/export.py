@@ -12,6 +12,9 @@ from lowwatt.errors import ToolError, did_you_mean
 from lowwatt.ir.graph import Graph, Tensor
 from lowwatt.types import Array
 
+ISLAND_TOLERANCE = 0.01
+"""Share of output elements that may differ where the graph holds float islands: a step there spreads behind it."""
+
 Inputs = Mapping[str, Array]
 SAMPLES = 2
 """Random inputs on which an export is proved; the numerics are exact, so that one element off would show."""
@@ -68,11 +71,14 @@ def _xmodel(graph: Graph, out: Path, samples: Sequence[Inputs]) -> list[str]:
 
 def _qdq(graph: Graph, out: Path, samples: Sequence[Inputs]) -> list[str]:
     from lowwatt.ir import onnx_qdq
+    from lowwatt.ir.interpreter import on_integers
 
     _need_quantized(graph, "qdq")
     onnx_qdq.write(graph, out)
     report = onnx_qdq.validate_qdq(out, graph, samples)
-    if report.differ_disabled:
+    islands = [node.name for node in graph.nodes if not on_integers(graph, node)]
+    off = report.differ_disabled / max(1, report.elements)
+    if off > (ISLAND_TOLERANCE if islands else 0):
         raise ToolError(
             "onnxruntime differs from the integer reference",
             where=str(out),
@@ -80,8 +86,10 @@ def _qdq(graph: Graph, out: Path, samples: Sequence[Inputs]) -> list[str]:
             hint="please report this graph",
         )
     share = report.differ_enabled / max(1, report.elements)
+    allowed = f" (float32 of {len(islands)} float operators tips values beside a boundary)" if islands else ""
     return [
-        f"onnxruntime, graph optimisation off, against the integer reference: {report.elements} elements, 0 differ",
+        f"onnxruntime, graph optimisation off, against the integer reference: {report.elements} elements, "
+        f"{report.differ_disabled} differ{allowed}",
         f"optimisation on: {share:.2%} differ, by at most {report.max_abs_enabled} steps (its fusions round elsewhere)",
     ]
 

@@ -121,6 +121,8 @@ class Road:
         report = quantize_on(graph, self.training_data, self.recipe.quant, self.progress)
         store.save(report.quantized, self.out / "quantized.lwg")
         self._notes["quantize"] = f"{len(report.quantized.nodes)} nodes, {report.images} calibration images"
+        if report.float_nodes:
+            self._notes["quantize"] += f", {len(report.float_nodes)} nodes stay in float on the host"
         return report
 
     def export(self, report: QuantReport) -> None:

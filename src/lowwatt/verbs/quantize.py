@@ -24,7 +24,7 @@ ProgressFactory = Callable[[str], Any]
 def quantize_file(
     file: Path, root: str, out: Path, settings: QuantSettings, evaluate: bool, progress: ProgressFactory
 ) -> dict[str, Any]:
-    """Quantize `file`, write `out`; {quantized, images, accuracy: AP by stage}."""
+    """Quantize `file`, write `out`; {quantized, images, float: nodes by operator, accuracy: AP by stage}."""
     from lowwatt.ir import store
     from lowwatt.loading import load_graph
 
@@ -38,7 +38,15 @@ def quantize_file(
     if evaluate:
         split = open_split(data, "val")
         accuracy = {stage: measure_stage(report, stage, split, progress)[0].ap for stage in STAGES}
-    return {"quantized": str(out), "images": report.images, "accuracy": accuracy}
+    return {"quantized": str(out), "images": report.images, "float": float_operators(report), "accuracy": accuracy}
+
+
+def float_operators(report: QuantReport) -> dict[str, list[str]]:
+    """Nodes that stay in float on the host, by operator."""
+    table: dict[str, list[str]] = {}
+    for node in report.float_nodes:
+        table.setdefault(node.op, []).append(node.name)
+    return table
 
 
 def quantize_on(graph: Graph, data: CocoData, settings: QuantSettings, progress: ProgressFactory) -> QuantReport:

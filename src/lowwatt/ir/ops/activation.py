@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ import numpy as np
 from lowwatt.ir.arithmetic import Integers, Reals, hard_sigmoid, hard_swish, requantize, shift
 from lowwatt.ir.graph import Node
 from lowwatt.ir.ops.checks import fail, same_shape
-from lowwatt.ir.opspec import REQUIRED, IntegerRule, IntTensor, OpSpec, TorchRule
-from lowwatt.types import QuantParams
+from lowwatt.ir.opspec import REQUIRED, IntegerRule, IntTensor, OpSpec, RealRule, TorchRule
+from lowwatt.types import Array, QuantParams
 
 LEAKY_SLOPE = 26 / 256
 """The DPU's one slope of leaky relu; a trained slope is ignored by it (docs/dpu.md 3.2)."""
@@ -67,6 +67,44 @@ def _pointwise(name: str) -> TorchRule:
         return function(operands[0])
 
     return rule
+
+
+def _sigmoid(x: Array) -> Array:
+    with np.errstate(over="ignore"):  # exp(-x) is infinite where the result is 0
+        return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def _hard_sigmoid_real(x: Array) -> Array:
+    return np.clip(x / 6 + 0.5, 0, 1)
+
+
+_CURVES: dict[str, Callable[[Array], Array]] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "relu6": lambda x: np.clip(x, 0, 6),
+    "hard_sigmoid": _hard_sigmoid_real,
+    "hard_swish": lambda x: x * _hard_sigmoid_real(x),
+    "sigmoid": _sigmoid,
+    "silu": lambda x: x * _sigmoid(x),
+    "tanh": np.tanh,
+    "exp": np.exp,
+    "sqrt": np.sqrt,
+    "neg": np.negative,
+}
+
+
+def real_activation(name: str, x: Array, alpha: float = LEAKY_SLOPE) -> Array:
+    """Activation `name` on real values."""
+    if name == "none":
+        return x
+    return np.where(x < 0, alpha * x, x) if name == "leaky_relu" else _CURVES[name](x)
+
+
+def _real(name: str) -> RealRule:
+    return lambda node, operands: real_activation(name, operands[0], node.attrs.get("alpha", LEAKY_SLOPE))
+
+
+def _real_clip(node: Node, operands: Sequence[Array]) -> Array:
+    return np.clip(operands[0], node.attrs["min"], node.attrs["max"])
 
 
 def finish(node: Node, t: Reals, out: QuantParams) -> Integers:
@@ -134,17 +172,26 @@ def _torch_clip(torch: Any, node: Node, operands: Any) -> Any:
 
 
 SPECS = [
-    OpSpec("relu", same_shape, integer=_integer("relu"), torch=_named("relu")),
-    OpSpec("relu6", same_shape, integer=_integer("relu6"), torch=_named("relu6")),
+    *(OpSpec(n, same_shape, integer=_integer(n), real=_real(n), torch=_named(n)) for n in ("relu", "relu6")),
     OpSpec(
         "leaky_relu",
         same_shape,
         {"alpha": REQUIRED},
         integer=_integer("leaky_relu"),
+        real=_real("leaky_relu"),
         torch=_named("leaky_relu"),
     ),
-    OpSpec("hard_sigmoid", same_shape, integer=_hard_sigmoid, torch=_named("hard_sigmoid")),
-    OpSpec("hard_swish", same_shape, integer=_hard_swish, torch=_named("hard_swish")),
-    OpSpec("clip", same_shape, {"min": REQUIRED, "max": REQUIRED}, torch=_torch_clip),
-    *(OpSpec(n, same_shape, torch=_pointwise(n)) for n in ("sigmoid", "silu", "tanh", "exp", "sqrt", "neg")),
+    OpSpec(
+        "hard_sigmoid",
+        same_shape,
+        integer=_hard_sigmoid,
+        real=_real("hard_sigmoid"),
+        torch=_named("hard_sigmoid"),
+    ),
+    OpSpec("hard_swish", same_shape, integer=_hard_swish, real=_real("hard_swish"), torch=_named("hard_swish")),
+    OpSpec("clip", same_shape, {"min": REQUIRED, "max": REQUIRED}, real=_real_clip, torch=_torch_clip),
+    *(
+        OpSpec(name, same_shape, real=_real(name), torch=_pointwise(name))
+        for name in ("sigmoid", "silu", "tanh", "exp", "sqrt", "neg")
+    ),
 ]

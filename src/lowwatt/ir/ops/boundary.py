@@ -9,7 +9,7 @@ from lowwatt.ir.arithmetic import ROUNDINGS, Integers, move, saturate, shift
 from lowwatt.ir.graph import Node
 from lowwatt.ir.ops.checks import fail, integers, same_shape
 from lowwatt.ir.opspec import REQUIRED, IntTensor, OpSpec
-from lowwatt.types import QuantParams, Shape
+from lowwatt.types import Array, QuantParams, Shape
 
 _MANY = 1 << 16
 
@@ -29,6 +29,10 @@ def _torch_copy(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
     return operands[0]
 
 
+def _real_copy(node: Node, operands: Sequence[Array]) -> Array:
+    return operands[0]
+
+
 def _integer_fix(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
     """Integers at another fix point, rounded as `round_mode` says (docs/dpu.md 3.1)."""
     x = operands[0]
@@ -40,7 +44,7 @@ def _integer_identity(node: Node, operands: Sequence[IntTensor], out: QuantParam
 
 
 SPECS = [
-    OpSpec("fix", _fix_shape, {"round_mode": "DPU_ROUND"}, integer=_integer_fix, torch=_torch_copy),
-    OpSpec("identity", same_shape, integer=_integer_identity, torch=_torch_copy),
+    OpSpec("fix", _fix_shape, {"round_mode": "DPU_ROUND"}, integer=_integer_fix, real=_real_copy, torch=_torch_copy),
+    OpSpec("identity", same_shape, integer=_integer_identity, real=_real_copy, torch=_torch_copy),
     OpSpec("custom", _custom_shape, {"type": REQUIRED, "shape": REQUIRED, "params": {}}, (0, _MANY)),
 ]

@@ -11,10 +11,10 @@ import numpy as np
 
 from lowwatt.ir.arithmetic import Integers, align_for_add
 from lowwatt.ir.graph import Node
-from lowwatt.ir.ops.activation import ACTIVATION_ATTRS, check_activation, finish, torch_fused
+from lowwatt.ir.ops.activation import ACTIVATION_ATTRS, check_activation, finish, real_activation, torch_fused
 from lowwatt.ir.ops.checks import broadcast
-from lowwatt.ir.opspec import IntTensor, OpSpec, TorchRule
-from lowwatt.types import QuantParams, Shape
+from lowwatt.ir.opspec import IntTensor, OpSpec, RealRule, TorchRule
+from lowwatt.types import Array, QuantParams, Shape
 
 _MANY = 1 << 16
 
@@ -38,6 +38,14 @@ def _plain(function: Callable[[Any, Any], Any]) -> TorchRule:
     return rule
 
 
+def _real(function: Callable[[Any, Any], Any]) -> RealRule:
+    def rule(node: Node, operands: Sequence[Array]) -> Array:
+        value = functools.reduce(function, operands)
+        return real_activation(node.attrs.get("activation", "none"), value, node.attrs.get("alpha", 0.0))
+
+    return rule
+
+
 def _integer_add(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
     """Operands aligned to the least fix point, floored to two guard bits, added (docs/dpu.md 3.3)."""
     lowest = min(x.quant.fix_point for x in operands)
@@ -52,9 +60,9 @@ def _integer_mul(node: Node, operands: Sequence[IntTensor], out: QuantParams) ->
 
 
 SPECS = [
-    OpSpec("add", _fused_shape, ACTIVATION_ATTRS, (2, _MANY), _integer_add, _fused(operator.add)),
-    OpSpec("mul", _fused_shape, ACTIVATION_ATTRS, (2, _MANY), _integer_mul, _fused(operator.mul)),
-    OpSpec("sub", broadcast, arity=(2, 2), torch=_plain(operator.sub)),
-    OpSpec("div", broadcast, arity=(2, 2), torch=_plain(operator.truediv)),
-    OpSpec("pow", broadcast, arity=(2, 2), torch=_plain(operator.pow)),
+    OpSpec("add", _fused_shape, ACTIVATION_ATTRS, (2, _MANY), _integer_add, _real(operator.add), _fused(operator.add)),
+    OpSpec("mul", _fused_shape, ACTIVATION_ATTRS, (2, _MANY), _integer_mul, _real(operator.mul), _fused(operator.mul)),
+    OpSpec("sub", broadcast, arity=(2, 2), real=_real(operator.sub), torch=_plain(operator.sub)),
+    OpSpec("div", broadcast, arity=(2, 2), real=_real(operator.truediv), torch=_plain(operator.truediv)),
+    OpSpec("pow", broadcast, arity=(2, 2), real=_real(operator.pow), torch=_plain(operator.pow)),
 ]

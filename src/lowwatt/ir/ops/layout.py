@@ -12,7 +12,7 @@ from lowwatt.ir.arithmetic import Integers, move, quantize
 from lowwatt.ir.graph import Node
 from lowwatt.ir.ops.checks import axis, fail, integers
 from lowwatt.ir.opspec import REQUIRED, IntTensor, OpSpec
-from lowwatt.types import QuantParams, Shape
+from lowwatt.types import Array, QuantParams, Shape
 
 _MANY = 1 << 16
 
@@ -106,6 +106,29 @@ def _torch_transpose(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
     return operands[0].permute(*node.attrs["order"])
 
 
+def _real_concat(node: Node, operands: Sequence[Array]) -> Array:
+    return np.concatenate(operands, axis=node.attrs["axis"])
+
+
+def _real_slice(node: Node, operands: Sequence[Array]) -> Array:
+    return operands[0][slices(node, operands[0].shape)]
+
+
+def _real_pad(node: Node, operands: Sequence[Array]) -> Array:
+    widths = pad_widths(node, operands[0].shape)
+    if node.attrs["mode"] == "symmetric":
+        return np.pad(operands[0], widths, mode="symmetric")
+    return np.pad(operands[0], widths, constant_values=node.attrs["value"])
+
+
+def _real_reshape(node: Node, operands: Sequence[Array]) -> Array:
+    return operands[0].reshape(node.attrs["shape"])
+
+
+def _real_transpose(node: Node, operands: Sequence[Array]) -> Array:
+    return operands[0].transpose(node.attrs["order"])
+
+
 def _integer_concat(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
     """Each input moved to the output's fix point by R() (docs/dpu.md 3.4)."""
     return np.concatenate([move(x.values, x.quant.fix_point, out) for x in operands], axis=node.attrs["axis"])
@@ -137,9 +160,17 @@ _PAD_ATTRS = {"pads": REQUIRED, "mode": "constant", "value": 0.0}
 _SLICE_ATTRS = {"begin": REQUIRED, "end": REQUIRED, "strides": REQUIRED}
 
 SPECS = [
-    OpSpec("concat", _concat_shape, {"axis": REQUIRED}, (1, _MANY), integer=_integer_concat, torch=_torch_concat),
-    OpSpec("slice", _slice_shape, _SLICE_ATTRS, integer=_integer_slice, torch=_torch_slice),
-    OpSpec("pad", _pad_shape, _PAD_ATTRS, integer=_integer_pad, torch=_torch_pad),
-    OpSpec("reshape", _reshape_shape, {"shape": REQUIRED}, integer=_integer_reshape, torch=_torch_reshape),
-    OpSpec("transpose", _transpose_shape, {"order": REQUIRED}, integer=_integer_transpose, torch=_torch_transpose),
+    OpSpec("concat", _concat_shape, {"axis": REQUIRED}, (1, _MANY), _integer_concat, _real_concat, _torch_concat),
+    OpSpec("slice", _slice_shape, _SLICE_ATTRS, (1, 1), _integer_slice, _real_slice, _torch_slice),
+    OpSpec("pad", _pad_shape, _PAD_ATTRS, (1, 1), _integer_pad, _real_pad, _torch_pad),
+    OpSpec("reshape", _reshape_shape, {"shape": REQUIRED}, (1, 1), _integer_reshape, _real_reshape, _torch_reshape),
+    OpSpec(
+        "transpose",
+        _transpose_shape,
+        {"order": REQUIRED},
+        (1, 1),
+        _integer_transpose,
+        _real_transpose,
+        _torch_transpose,
+    ),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from lowwatt.ir.arithmetic import Integers, Reals, dpu_average_factor, move, req
 from lowwatt.ir.graph import Node
 from lowwatt.ir.ops.checks import Pads, fail, feature_map, pads, pair, windows
 from lowwatt.ir.opspec import REQUIRED, IntTensor, OpSpec
-from lowwatt.types import QuantParams, Shape
+from lowwatt.types import Array, QuantParams, Shape
 
 _ATTRS = {"kernel": REQUIRED, "stride": REQUIRED, "pad": (0, 0, 0, 0), "ceil_mode": False}
 
@@ -73,24 +73,29 @@ def _as_pads(values: Sequence[int]) -> Pads:
     return top, bottom, left, right
 
 
-def _windows(node: Node, x: IntTensor, fill: int, combine: Callable[[Reals, Reals], Reals]) -> Reals:
+def _windows(node: Node, values: Array, fill: float, combine: Callable[[Reals, Reals], Reals]) -> Reals:
     """All values of each window brought together by `combine`; `fill` stands for the padding."""
-    top, bottom, left, right = reach(node, x.values.shape)
-    padded = np.pad(x.values.astype(np.float64), ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
-    _, rows, columns, _ = _pool_shape(node, [x.values.shape])
+    return functools.reduce(combine, _taps(node, values.shape, _padded(values, reach(node, values.shape), fill)))
+
+
+def _padded(values: Array, pad: Pads, fill: float) -> Reals:
+    top, bottom, left, right = pad
+    return np.pad(values.astype(np.float64), ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
+
+
+def _taps(node: Node, shape: Shape, padded: Reals) -> Iterator[Reals]:
+    """For each position of the kernel what all windows see there; `shape` is that of the map without padding."""
+    _, rows, columns, _ = _pool_shape(node, [shape])
     (kh, kw), (sh, sw) = pair(node, "kernel"), pair(node, "stride")
-    taps = (
-        padded[:, i : i + (rows - 1) * sh + 1 : sh, j : j + (columns - 1) * sw + 1 : sw]
-        for i in range(kh)
-        for j in range(kw)
-    )
-    return functools.reduce(combine, taps)
+    for i in range(kh):
+        for j in range(kw):
+            yield padded[:, i : i + (rows - 1) * sh + 1 : sh, j : j + (columns - 1) * sw + 1 : sw]
 
 
 def _integer_max(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
     """The greatest, then R(); padding never wins (docs/dpu.md 3.4)."""
     x = operands[0]
-    return move(_windows(node, x, x.quant.qmin, np.maximum), x.quant.fix_point, out)
+    return move(_windows(node, x.values, x.quant.qmin, np.maximum), x.quant.fix_point, out)
 
 
 def _integer_average(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
@@ -98,17 +103,31 @@ def _integer_average(node: Node, operands: Sequence[IntTensor], out: QuantParams
     if any(pads(node)) and not node.attrs["count_include_pad"]:
         raise fail(node, "count_include_pad False", "the DPU divides by the whole window, padding included")
     factor, digits = dpu_average_factor(pair(node, "kernel"))
-    total = _windows(node, operands[0], 0, np.add) * factor
+    total = _windows(node, operands[0].values, 0, np.add) * factor
     return requantize(np.ldexp(total, out.fix_point - operands[0].quant.fix_point - digits), out)
 
 
+def _real_max(node: Node, operands: Sequence[Array]) -> Array:
+    return _windows(node, operands[0], -np.inf, np.maximum)
+
+
+def _real_average(node: Node, operands: Sequence[Array]) -> Array:
+    """Plain mean; the divisor counts `pad` where `count_include_pad`, but never what ceil mode adds."""
+    x = operands[0]
+    counted = pads(node) if node.attrs["count_include_pad"] else (0, 0, 0, 0)
+    excess = _as_pads([t - c for t, c in zip(reach(node, x.shape), counted, strict=True)])
+    marks = _padded(_padded(np.ones((1, *x.shape[1:3], 1)), counted, 1.0), excess, 0.0)
+    return _windows(node, x, 0.0, np.add) / functools.reduce(np.add, _taps(node, x.shape, marks))
+
+
 SPECS = [
-    OpSpec("max_pool", _pool_shape, _ATTRS, integer=_integer_max, torch=_torch_max),
+    OpSpec("max_pool", _pool_shape, _ATTRS, integer=_integer_max, real=_real_max, torch=_torch_max),
     OpSpec(
         "avg_pool",
         _pool_shape,
         {**_ATTRS, "count_include_pad": True},
         integer=_integer_average,
+        real=_real_average,
         torch=_torch_average,
     ),
 ]

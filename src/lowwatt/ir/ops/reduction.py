@@ -12,7 +12,7 @@ from lowwatt.ir.arithmetic import Integers, move, reciprocal, requantize
 from lowwatt.ir.graph import Node
 from lowwatt.ir.ops.checks import axis, fail, integers, same_shape
 from lowwatt.ir.opspec import REQUIRED, IntTensor, OpSpec
-from lowwatt.types import QuantParams, Shape
+from lowwatt.types import Array, QuantParams, Shape
 
 
 def reduced_axes(node: Node, rank: int) -> tuple[int, ...]:
@@ -59,6 +59,28 @@ def _torch_batch_norm(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
     return x * factor + (bias - mean * factor)
 
 
+def _real_mean(node: Node, operands: Sequence[Array]) -> Array:
+    axes = reduced_axes(node, operands[0].ndim)
+    return np.asarray(operands[0].mean(axis=axes, keepdims=bool(node.attrs["keepdims"])))
+
+
+def _real_max(node: Node, operands: Sequence[Array]) -> Array:
+    axes = reduced_axes(node, operands[0].ndim)
+    return np.asarray(operands[0].max(axis=axes, keepdims=bool(node.attrs["keepdims"])))
+
+
+def _real_softmax(node: Node, operands: Sequence[Array]) -> Array:
+    x, along = operands[0], node.attrs["axis"]
+    powers = np.exp(x - x.max(axis=along, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=along, keepdims=True))
+
+
+def _real_batch_norm(node: Node, operands: Sequence[Array]) -> Array:
+    x, scale, bias, mean, variance = operands
+    factor = scale / np.sqrt(variance + node.attrs["eps"])
+    return np.asarray(x * factor + (bias - mean * factor))
+
+
 def _integer_mean(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
     """Sum times the reciprocal of each axis, multiplied over the axes (docs/dpu.md 3.6)."""
     x = operands[0]
@@ -79,8 +101,8 @@ def _integer_max(node: Node, operands: Sequence[IntTensor], out: QuantParams) ->
 _REDUCE_ATTRS = {"axes": REQUIRED, "keepdims": REQUIRED}
 
 SPECS = [
-    OpSpec("reduce_mean", _reduce_shape, _REDUCE_ATTRS, integer=_integer_mean, torch=_torch_mean),
-    OpSpec("reduce_max", _reduce_shape, _REDUCE_ATTRS, integer=_integer_max, torch=_torch_max),
-    OpSpec("softmax", _softmax_shape, {"axis": REQUIRED}, torch=_torch_softmax),
-    OpSpec("batch_norm", _batch_norm_shape, {"eps": 1e-5}, (5, 5), torch=_torch_batch_norm),
+    OpSpec("reduce_mean", _reduce_shape, _REDUCE_ATTRS, (1, 1), _integer_mean, _real_mean, _torch_mean),
+    OpSpec("reduce_max", _reduce_shape, _REDUCE_ATTRS, (1, 1), _integer_max, _real_max, _torch_max),
+    OpSpec("softmax", _softmax_shape, {"axis": REQUIRED}, real=_real_softmax, torch=_torch_softmax),
+    OpSpec("batch_norm", _batch_norm_shape, {"eps": 1e-5}, (5, 5), real=_real_batch_norm, torch=_torch_batch_norm),
 ]

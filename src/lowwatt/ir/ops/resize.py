@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowwatt.ir.arithmetic import Integers, Reals, move, requantize
+from lowwatt.ir.arithmetic import Integers, Reals, requantize
 from lowwatt.ir.graph import Node
 from lowwatt.ir.ops.checks import fail, feature_map
 from lowwatt.ir.opspec import REQUIRED, IntTensor, OpSpec
-from lowwatt.types import QuantParams, Shape
+from lowwatt.types import Array, QuantParams, Shape
 
 Taps = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
@@ -87,18 +87,20 @@ def _blend(node: Node, x: Reals, dim: int, out: int) -> Reals:
     return low + (high - low) * weight.reshape([-1 if d == dim else 1 for d in range(x.ndim)])
 
 
+def _real_resize(node: Node, operands: Sequence[Array]) -> Array:
+    x = operands[0].astype(np.float64)
+    _, rows, columns, _ = _resize_shape(node, [x.shape])
+    if node.attrs["mode"] == "bilinear":
+        return _blend(node, _blend(node, x, 1, rows), 2, columns)
+    return x.take(nearest_sources(node, x.shape[1], rows), 1).take(nearest_sources(node, x.shape[2], columns), 2)
+
+
 def _integer_resize(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
     """R() of the copied or exactly interpolated value (docs/dpu.md 3.4, 3.5)."""
     x = operands[0]
-    _, rows, columns, _ = _resize_shape(node, [x.values.shape])
-    if node.attrs["mode"] == "bilinear":
-        blended = _blend(node, _blend(node, x.values.astype(np.float64), 1, rows), 2, columns)
-        return requantize(np.ldexp(blended, out.fix_point - x.quant.fix_point), out)
-    down = nearest_sources(node, x.values.shape[1], rows)
-    across = nearest_sources(node, x.values.shape[2], columns)
-    return move(x.values.take(down, 1).take(across, 2), x.quant.fix_point, out)
+    return requantize(np.ldexp(_real_resize(node, [x.values]), out.fix_point - x.quant.fix_point), out)
 
 
 _ATTRS = {"scale": REQUIRED, "mode": "nearest", "align_corners": False, "half_pixel": False}
 
-SPECS = [OpSpec("resize", _resize_shape, _ATTRS, integer=_integer_resize, torch=_torch_resize)]
+SPECS = [OpSpec("resize", _resize_shape, _ATTRS, integer=_integer_resize, real=_real_resize, torch=_torch_resize)]
