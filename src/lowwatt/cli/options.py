@@ -12,7 +12,12 @@ Network = Annotated[
     Path,
     typer.Argument(metavar="FILE|RECIPE", help="Graph, model, ONNX, xmodel or recipe.", show_default=False),
 ]
-Target = Annotated[str, typer.Option("--target", "-t", help="Machine: a name from `lowwatt doctor`, or a YAML file.")]
+Target = Annotated[
+    str,
+    typer.Option(
+        "--target", "-t", help="Machine: a name from `lowwatt targets`, a fingerprint, a .hwh, an arch.json, …"
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[key=value]...", help="Settings that replace the recipe's.", show_default=False),
