@@ -110,6 +110,18 @@ def test_own_file_with_another_core(tmp_path: Path, core: str, word: int) -> Non
     assert target.fingerprint == word  # what is said beside the core wins
 
 
+def test_own_file_without_a_name_does_not_go_by_its_bases(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("base: kv260\ncore: DPUCZDX8G_ISA0_B512_MAX\n")
+    assert load_target(file).name == "mine.yaml"
+
+
+def _bomb(key: str) -> str:
+    """A value that is ten lists deep, each of ten times the one before: small as references, huge once written out."""
+    lists = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}' if n else 'x'] * 10)}]\n" for n in range(10)]
+    return "base: kv260\n" + "".join(lists) + f"{key}: *l9\n"
+
+
 def _error(tmp_path: Path, text: str) -> ToolError:
     file = tmp_path / "own.yaml"
     file.write_text(text)
@@ -140,8 +152,13 @@ def test_unknown_name_suggests_the_nearest() -> None:
         ("base: kv260\narray: B4069\n", "B4096"),
         ("base: kv260\ncore: DPUCZDX8G_ISA1_B4095\n", "B4096"),
         ("base: kv260\ncore: 0x2000000000000\n", "family"),
-        ("base: kv260\ncore: [1]\n", "unknown core"),
-        ("base: kv260\ncore: true\n", "family"),
+        ("base: kv260\ncore: [1]\n", "a name is expected"),
+        ("base: kv260\ncore: true\n", "a name is expected"),
+        ("base: {kv260: 1}\n", "a name is expected"),
+        ("base: kv260\ncore: 0x10000000000000000\n", "not a number"),
+        (_bomb("core"), "a name is expected"),
+        (_bomb("array"), "own.yaml"),
+        (_bomb("clock_mhz"), "own.yaml"),
         ("base: kv260\ndram: {peak_gb_s: .inf}\n", "dram.peak_gb_s"),
     ],
 )

@@ -82,7 +82,7 @@ def test_the_winners_hand_off_is_the_lpcv_machine(tmp_path: Path) -> None:
 
 def test_another_core_on_the_same_chip(tmp_path: Path) -> None:
     target = load_target(_write(tmp_path, _hwh({**LPCV, "LOAD_AUGM": 1})))
-    assert target.name == "my" and target.board == "xczu3eg-1" and target.clock_mhz == 150
+    assert target.name == "my.hwh" and target.board == "xczu3eg-1" and target.clock_mhz == 150
     assert target.options.augmentation and target.fingerprint == 0x1000020F6014405
     assert target.costs.load_gb_s == board("ultra96v2-lpcv").costs.load_gb_s
     for text in (target.provenance, target.costs.provenance, target.host.provenance, target.energy.provenance):

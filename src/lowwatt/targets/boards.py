@@ -43,7 +43,10 @@ def board(name: str) -> Target:
 def read_yaml(path: Path) -> Target:
     """A user's own machine. ToolError for an unreadable file, an unknown key or a wrong value."""
     where = str(path)
-    return Target.from_json(_resolve(_parse(read_text(path, _WHAT), where), where, ()), where)
+    values = _parse(read_text(path, _WHAT), where)
+    # Without a name of its own it would go by its base's, and programs of another core would carry that.
+    values.setdefault("name", path.name)
+    return Target.from_json(_resolve(values, where, ()), where)
 
 
 def core_of(text: str) -> Core:
@@ -65,7 +68,7 @@ def _parse(text: str, where: str) -> dict[str, Any]:
 
 def _resolve(values: dict[str, Any], where: str, seen: tuple[str, ...]) -> dict[str, Any]:
     """Values with names spelt out and with those of `base` under them, section by section."""
-    base = values.pop("base", None)
+    base = _word(values, "base", where)
     values = _spelt_out(values, where)
     if base is None:
         return values
@@ -77,12 +80,12 @@ def _resolve(values: dict[str, Any], where: str, seen: tuple[str, ...]) -> dict[
 
 def _spelt_out(values: dict[str, Any], where: str) -> dict[str, Any]:
     """Values with `core` and the name of an array replaced by what they stand for; what is said beside them wins."""
-    core = values.pop("core", None)
+    core = _word(values, "core", where)
     try:
         if isinstance(values.get("array"), str):
             values["array"] = asdict(array_named(values["array"]))
         if core is not None:
-            values = _merge(asdict(_core(core)), values)
+            values = _merge(asdict(core_of(core)), values)
     except ToolError as error:
         raise ToolError(
             error.what, where=f"{where}: {error.where}".rstrip(": "), why=error.why, hint=error.hint
@@ -90,9 +93,14 @@ def _spelt_out(values: dict[str, Any], where: str) -> dict[str, Any]:
     return values
 
 
-def _core(value: Any) -> Core:
-    """YAML reads 0x… as a number."""
-    return decode(value) if isinstance(value, int) else core_of(str(value))
+def _word(values: dict[str, Any], key: str, where: str) -> str | None:
+    """Take a name, or a number as which YAML reads 0x…, out of the values; None where it is not there."""
+    word = values.pop(key, None)
+    if isinstance(word, int) and not isinstance(word, bool):
+        return hex(word)
+    if word is not None and not isinstance(word, str):
+        raise ToolError(_WHAT, where=f"{where}: {key}", why=f"a name is expected, not a {type(word).__name__}")
+    return word
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def read(path: Path) -> Found:
     try:
         core, module, cores = _core(design)
         said = f"core, clock and memory from {path.name}" + (f", one of {cores} cores" if cores > 1 else "")
-        return Found(core, path.stem, said, _clock(module), _dram(design.modules), design.chip)
+        return Found(core, path.name, said, _clock(module), _dram(design.modules), design.chip)
     except ToolError as error:
         raise ToolError(
             error.what, where=f"{path}: {error.where}".rstrip(": "), why=error.why, hint=error.hint
