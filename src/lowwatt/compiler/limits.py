@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lowwatt.compiler.subject import Subject
+from lowwatt.ir.interpreter import on_integers
 
 Limit = Callable[[Subject], str]
 
@@ -207,6 +208,12 @@ def fused_activation(s: Subject) -> str:
     if before is None:
         return "it stands on a graph input"
     return "" if before.op in hosts else f"it follows {before.op}"
+
+
+def integers(s: Subject) -> str:
+    """The accelerator works on integers; in a quantized graph this node computes in float."""
+    mixed = s.graph.has_integers and s.node.op != "fix"  # a fix on real values is how they go in
+    return s.node.name if mixed and not on_integers(s.graph, s.node) else ""
 
 
 def not_on_machine(s: Subject) -> str:

@@ -115,7 +115,10 @@ def group(verdicts: Iterable[Verdict]) -> list[tuple[Verdict, list[str]]]:
 def verdict(subject: Subject) -> Verdict:
     """Verdict on one node."""
     node = subject.node
-    reasons = tuple(_broken(subject, limit) for limit in limits_of(node.op, subject.target.isa) if limit(subject))
+    limits = limits_of(node.op, subject.target.isa)
+    if at.not_on_machine not in limits:
+        limits = (*limits, at.integers)
+    reasons = tuple(_broken(subject, limit) for limit in limits if limit(subject))
     if not reasons:
         return Verdict(node.name, node.op, "dpu", origin=node.origin)
     return Verdict(node.name, node.op, "host", reasons, remedy(subject), node.origin)

@@ -129,8 +129,9 @@ class Operand:
 def compute(node: Node, operands: Sequence[Operand], out: QuantParams | None) -> Array:
     """Output of a node (`check_executable` saw to its rule): on integers where all is quantized, else in float.
 
-    A float node takes quantized operands as the real values they stand for and computes in float64; the result is
-    rounded to its number format (DPU_ROUND, or as a `fix` says), or to float32 where it has none.
+    A float node takes quantized operands as the real values they stand for; its value is float32, computed in float64
+    and rounded once, so that hosts which compute in float32 seldom differ. Where its output is quantized, DPU_ROUND
+    follows, or what a `fix` says.
     """
     integer, real = spec(node.op).integer, spec(node.op).real
     integers = [IntTensor(x.values, x.quant) for x in operands if x.quant is not None]
@@ -139,9 +140,9 @@ def compute(node: Node, operands: Sequence[Operand], out: QuantParams | None) ->
             return integer(node, integers, out).astype(integer_type(out))
         assert real is not None
         with np.errstate(all="ignore"):  # what is not a number is found when it is rounded
-            value = real(node, [x.real for x in operands])
+            value = real(node, [x.real for x in operands]).astype(np.float32)
         mode = node.attrs.get("round_mode", "DPU_ROUND")
-        return value.astype(np.float32) if out is None else quantize(value, out, mode)
+        return value if out is None else quantize(value, out, mode)
     except ToolError as error:
         raise error if error.where else ToolError(error.what, where=node.name, why=error.why) from None
 
