@@ -89,9 +89,8 @@ def _compare(found: Sequence[Target]) -> None:
 _MORE = """
 `lowwatt targets MACHINE…` describes one and compares several. Any core will do where a machine is asked for: a name
 (DPUCZDX8G_ISA1_B4096), a fingerprint (0x…), a .hwh or an arch.json, each also on a board of this list (CORE@kv260)."""
-_OTHERS = (
-    "fingerprints differ: the vendor's runtime refuses a program that was compiled for another; compile once for each"
-)
+_OTHERS = """fingerprints differ: the vendor's runtime refuses a program that was compiled for another core.
+Compile for the one you have; to the vendor's compiler, arch.json names it: {"fingerprint": "0x…"}"""
 
 
 def _table() -> Table:

@@ -110,11 +110,13 @@ def _dram(target: Target) -> str:
     return f"{target.dram.kind or 'unknown'}, peak {'unknown' if peak is None else f'{peak:g} GB/s'}"
 
 
+_SETS = {0: "ISA0 (Vitis AI up to 2.0)", 1: "ISA1 (Vitis AI 2.5 and later)"}
+
 _PROPERTIES: dict[str, Callable[[Target], str]] = {
     "core": _name,
     "fingerprint": lambda t: _fingerprint(t) or "none",
     "array": _array,
-    "instruction set": lambda t: f"ISA{t.isa}",
+    "instruction set": lambda t: _SETS[t.isa],
     "clock": lambda t: f"{t.clock_mhz:g} MHz",
     "peak": lambda t: f"{t.peak_gops:.1f} GOPS",
     "image groups": lambda t: str(t.image_groups),
