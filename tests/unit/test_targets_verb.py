@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import lowwatt
 from lowwatt.cli import app
+from lowwatt.compiler import Program
 from lowwatt.targets import load_target, target_names
 from lowwatt.verbs.targets import open_targets, operators, properties, same_programs, to_json
 
@@ -69,3 +71,12 @@ def test_an_array_of_ones_own_is_described(tmp_path: Path) -> None:
 def test_what_names_no_machine_is_answered(name: str) -> None:
     result = CliRunner().invoke(app, ["targets", name])
     assert result.exit_code == 1 and type(result.exception).__name__ == "ToolError"
+
+
+def test_compile_says_what_a_machine_without_a_board_rests_on(tmp_path: Path) -> None:
+    network = Path(lowwatt.__file__).parent / "zoo/yolox_fpga_cpu.lwg"
+    program = tmp_path / "p.lwp"
+    result = CliRunner().invoke(app, ["compile", str(network), "-t", "0x101000016010403@zcu104", "-o", str(program)])
+    assert result.exit_code == 0, result.output
+    assert Program.load(program).target == load_target("0x101000016010403@zcu104")
+    assert "zcu104's, as asked for; this machine was not measured" in Program.load(program).target.provenance

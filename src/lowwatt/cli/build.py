@@ -95,6 +95,7 @@ def compile_(
         f"{program.target.name}: {program.latency_ms:.2f} ms a frame (modelled: "
         f"DPU {program.dpu_ms:.2f} + host {program.host_ms:.2f}), {program.fps:.1f} fps"
     )
+    messages.print(f"  known from: {program.target.provenance}")
     if program.host_nodes_ms:
         output.print(
             f"  of the host's time {program.host_nodes_ms:.2f} ms are a rough estimate of operators that fell to it"
