@@ -46,18 +46,22 @@ def _older(text: str, core: Core) -> str:
 
 
 def complete(found: Found, on: Target | None = None) -> Target:
-    """Target with the costs of the board `on`, else of the nearest known one, which it is itself where all agrees."""
-    near = on or _known(found) or nearest(found)
-    if on is None and _is(found, near):
-        return near
-    lent = f"{near.name}'s, {'as asked for' if on else 'the nearest known board'}"
+    """Target with the rest of the board `on`, else of the nearest known one; where all agrees, that known one itself."""
+    if on:
+        named_on = replace(found, name=f"{found.name}@{on.name}", board=found.board or on.board)
+        return _with_rest(named_on, on, "as asked for")
+    return _known(found) or _with_rest(found, nearest(found), "the nearest known board")
+
+
+def _with_rest(found: Found, near: Target, why: str) -> Target:
+    lent = f"{near.name}'s, {why}"
     took = ["costs", *(["clock"] if found.clock_mhz is None else []), *(["memory"] if found.dram is None else [])]
     clock = found.clock_mhz or near.clock_mhz
     return replace(
         near,
-        name=f"{found.name}@{on.name}" if on else found.name,
+        name=found.name,
         description=f"{found.core.array.name} at {clock:g} MHz, {found.said}",
-        board=found.board or (on.board if on else f"unknown; taken as {near.board}"),
+        board=found.board or f"unknown; taken as {near.board}",
         array=found.core.array,
         isa=found.core.isa,
         image_groups=found.core.image_groups,
