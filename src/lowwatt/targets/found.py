@@ -46,7 +46,7 @@ def _older(text: str, core: Core) -> str:
 
 
 def complete(found: Found, on: Target | None = None) -> Target:
-    """Target with the rest of the board `on`, else of the nearest known one; where all agrees, that known one itself."""
+    """Target with the rest of the board `on`, else of the nearest known one; where all agrees, the known one itself."""
     if on:
         named_on = replace(found, name=f"{found.name}@{on.name}", board=found.board or on.board)
         return _with_rest(named_on, on, "as asked for")
