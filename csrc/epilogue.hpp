@@ -23,8 +23,12 @@ struct Epilogue {
     static constexpr int leaky_factor = 26;
     static constexpr int leaky_shift = 8;
 
+    // Nothing but R(a / 2^shift) with shift > 0 and the bounds: what kernels do in vectors of their own.
+    bool is_plain_shift() const { return shift > 0 && !leaky; }
+    int32_t half() const { return 1 << (shift - 1); }
+
     // Any accumulator: 64 bits.
-    int8_t apply(int64_t a) const {
+    LOWWATT_INLINE int8_t apply(int64_t a) const {
         if (leaky && a < 0) return round(a * leaky_factor, shift + leaky_shift);
         return round(a, shift);
     }
@@ -34,15 +38,14 @@ struct Epilogue {
         if (leaky) {
             for (int64_t i = 0; i < count; ++i) out[i] = apply(a[i]);
         } else if (shift > 0) {
-            const int32_t half = 1 << (shift - 1);
-            for (int64_t i = 0; i < count; ++i) out[i] = clip((a[i] + half) >> shift);
+            for (int64_t i = 0; i < count; ++i) out[i] = clip((a[i] + half()) >> shift);
         } else {
             for (int64_t i = 0; i < count; ++i) out[i] = clip(grow(a[i]));
         }
     }
 
 private:
-    int8_t round(int64_t a, int digits) const {
+    LOWWATT_INLINE int8_t round(int64_t a, int digits) const {
         if (digits > 0) a = (a + (int64_t(1) << (digits - 1))) >> digits;
         else a = grow(int32_t(std::clamp<int64_t>(a, -128, 128)));
         return int8_t(std::clamp<int64_t>(a, low, high));

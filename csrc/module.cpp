@@ -75,14 +75,14 @@ lowwatt::ConvShape spatial(lowwatt::ConvShape shape, Pair stride, Pads pad, Pair
 
 lowwatt::Convolution make_convolution(In<int8_t, 4> weights, In<int32_t, 1> bias, const Epilogue& epilogue,
                                       Pair stride, Pads pad, Pair dilation, Pair insert, int64_t groups,
-                                      const std::string& kernel) {
+                                      const std::string& kernel, const std::string& method, Pair size) {
     lowwatt::ConvShape shape{int64_t(weights.shape(0)), int64_t(weights.shape(1)), int64_t(weights.shape(2)),
                              int64_t(weights.shape(3))};
     shape.groups = groups;
     demand(weights.size() > 0 && groups > 0 && shape.out_channels % groups == 0, "groups do not divide the channels");
     demand(int64_t(bias.shape(0)) == shape.out_channels, "one bias for each output channel");
     return {weights.data(), bias.data(), spatial(shape, stride, pad, dilation, insert), epilogue,
-            lowwatt::choose_kernel(kernel)};
+            lowwatt::choose_kernel(kernel), method, {size.first, size.second}};
 }
 
 lowwatt::DepthwiseConvolution make_depthwise(In<int8_t, 4> weights, In<int32_t, 1> bias, const Epilogue& epilogue,
@@ -253,7 +253,7 @@ nb::tuple suppress(const lowwatt::Candidates& candidates, float iou, int64_t max
 
 std::vector<std::string> kernels() {
     std::vector<std::string> names;
-    for (const auto& kernel : lowwatt::available_kernels()) names.emplace_back(kernel.name);
+    for (const auto* kernel : lowwatt::available_kernels()) names.emplace_back(kernel->name);
     return names;
 }
 
@@ -266,12 +266,13 @@ NB_MODULE(_core, module) {
                             bool leaky) { new (self) Epilogue(make_epilogue(shift, low, high, leaky)); },
              "shift"_a, "low"_a = -128, "high"_a = 127, "leaky"_a = false);
     nb::class_<lowwatt::Convolution>(module, "Convolution")
-        .def("__call__", &run_convolution<lowwatt::Convolution>, "x"_a);
+        .def("__call__", &run_convolution<lowwatt::Convolution>, "x"_a)
+        .def_prop_ro("method", &lowwatt::Convolution::method);
     nb::class_<lowwatt::DepthwiseConvolution>(module, "DepthwiseConvolution")
         .def("__call__", &run_convolution<lowwatt::DepthwiseConvolution>, "x"_a);
     module.def("convolution", &make_convolution, "weights"_a, "bias"_a, "epilogue"_a, "stride"_a = Pair(1, 1),
                "pad"_a = Pads(0, 0, 0, 0), "dilation"_a = Pair(1, 1), "insert"_a = Pair(1, 1), "groups"_a = 1,
-               "kernel"_a = "auto");
+               "kernel"_a = "auto", "method"_a = "auto", "size"_a = Pair(0, 0));
     module.def("depthwise_convolution", &make_depthwise, "weights"_a, "bias"_a, "epilogue"_a,
                "stride"_a = Pair(1, 1), "pad"_a = Pads(0, 0, 0, 0), "dilation"_a = Pair(1, 1));
     module.def("lookup", &lookup, "x"_a, "table"_a);

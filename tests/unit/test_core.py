@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,8 +67,8 @@ def layer(op: str, x: np.ndarray, weights: np.ndarray, bias: np.ndarray | None, 
     batch=st.integers(1, 2),
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     groups=small,
-    channels=st.integers(1, 5),
-    out=st.integers(1, 19),
+    channels=st.integers(1, 9) | st.sampled_from([16, 31, 64]),
+    out=st.integers(1, 19) | st.sampled_from([32, 50, 65]),
     kernel=st.tuples(small, small),
     stride=st.tuples(small, small),
     dilation=st.tuples(small, small),
@@ -88,6 +89,77 @@ def test_convolution(
     bias = integers(rng, (groups * out,), "random")
     attrs = {"stride": stride, "dilation": dilation, "pad": pad, "group": groups, "activation": activation, "fb": fb}
     equal(layer("conv2d", x, weights, bias, out_fix_point(activation, natural), **attrs), x)
+
+
+# -- Winograd's method -----------------------------------------------------------------------------------------
+
+
+def by_winograd(graph: Graph, shift: int, kernel: str, **window: object) -> Any:
+    """The layer's convolution by Winograd's method, its output rounded by 2**shift."""
+    weights = graph.tensor("w").data
+    bias = np.zeros(len(weights), np.int32)
+    return core.convolution(weights, bias, core.Epilogue(shift), kernel=kernel, method="winograd", **window)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.tuples(st.integers(1, 27), st.integers(1, 27)),
+    channels=st.integers(1, 40),
+    out=st.integers(1, 70),
+    pad=pads,
+    fill=fills,
+    fo=st.integers(-6, 9),
+)
+def test_winograd(seed, size, channels, out, pad, fill, fo) -> None:
+    height, width = max(size[0], 3 - pad[0] - pad[1]), max(size[1], 3 - pad[2] - pad[3])
+    rng = np.random.default_rng(seed)
+    x, weights = integers(rng, (2, height, width, channels), fill), integers(rng, (out, 3, 3, channels), fill)
+    graph = layer("conv2d", x, weights, None, fo, pad=pad)
+    expected = interpreter.run(graph, {"x": x})["y"]
+    for kernel in KERNELS:
+        convolution = by_winograd(graph, 4 + 6 - fo + 1, kernel, pad=pad)
+        assert convolution.method == "winograd"
+        np.testing.assert_array_equal(convolution(x), expected, err_msg=kernel)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("signs", [(1, 1), (1, -1), (-1, 1)])
+def test_winograd_at_the_greatest_sums(kernel: str, signs: tuple[int, int]) -> None:
+    """Sums of up to 227 * 9 products of the extremes lie just within the 26 bits that it keeps."""
+    extremes = {1: 127, -1: -128}
+    weights = np.full((17, 3, 3, 227), extremes[signs[0]], np.int8)
+    weights[1] = np.where(np.arange(9).reshape(3, 3, 1) % 2, -128, 127)
+    x = np.full((1, 6, 7, 227), extremes[signs[1]], np.int8)
+    graph = layer("conv2d", x, weights, None, -10, pad=(1, 1, 1, 1))
+    expected = interpreter.run(graph, {"x": x})["y"]
+    assert len(np.unique(expected)) > 3
+    np.testing.assert_array_equal(by_winograd(graph, 21, kernel, pad=(1, 1, 1, 1))(x), expected)
+
+
+def test_winograd_is_refused_where_it_is_not_exact() -> None:
+    too_great = np.full((1, 3, 3, 228), -128, np.int8)
+    ones = np.ones((2, 3, 3, 32), np.int8)
+    for weights, window in (
+        (too_great, {}),
+        (ones[:, :2], {}),
+        (ones, {"stride": (1, 2)}),
+        (ones, {"dilation": (2, 1)}),
+        (ones, {"insert": (2, 2)}),
+        (ones[:, :, :, :16], {"groups": 2}),
+    ):
+        bias, rounding = np.zeros(len(weights), np.int32), core.Epilogue(1)
+        with pytest.raises(ValueError, match="Winograd"):
+            core.convolution(weights, bias, rounding, method="winograd", **window)
+        assert core.convolution(weights, bias, rounding, size=(64, 64), **window).method == "direct"
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_quicker_method_is_chosen_by_the_size(kernel: str) -> None:
+    weights, bias = np.ones((96, 3, 3, 96), np.int8), np.zeros(96, np.int32)
+    for size, method in (((40, 40), "winograd"), ((2, 2), "direct"), ((0, 0), "direct")):
+        found = core.convolution(weights, bias, core.Epilogue(1), pad=(1, 1, 1, 1), kernel=kernel, size=size)
+        assert found.method == method
 
 
 @settings(max_examples=60, deadline=None)
@@ -129,9 +201,10 @@ def test_transposed(seed, channels, out, kernel, stride, pad, fill) -> None:
 
 
 @pytest.mark.parametrize("fill", ["random", "low", "mixed"])
-def test_linear(fill: str) -> None:
+@pytest.mark.parametrize("rows", [1, 6, 29])
+def test_linear(rows: int, fill: str) -> None:
     rng = np.random.default_rng(3)
-    x, weights = integers(rng, (1, 6, 33), fill), integers(rng, (21, 33), fill)
+    x, weights = integers(rng, (1, rows, 33), fill), integers(rng, (21, 33), fill)
     equal(layer("linear", x, weights, integers(rng, (21,), fill), 2), x)
 
 
@@ -255,6 +328,7 @@ def test_weights_that_could_overflow_are_refused() -> None:
         {"stride": (0, 1)},
         {"pad": (-1, 0, 0, 0)},
         {"kernel": "abacus"},
+        {"method": "guess"},
     ],
 )
 def test_the_core_refuses_nonsense(settings: dict[str, object]) -> None:

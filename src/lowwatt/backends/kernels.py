@@ -70,7 +70,8 @@ def _packed(site: Site, make: Callable[..., Any], weights: Array, channels: int,
 
 def _convolution(site: Site) -> Kernel:
     weights = site.constant(1)
-    settings = {**_window(site), "groups": site.node.attrs["group"], "kernel": site.isa}
+    size = site.operands[0].shape[1:3]
+    settings = {**_window(site), "groups": site.node.attrs["group"], "kernel": site.isa, "size": size}
     return _packed(site, site.core.convolution, weights, len(weights), **settings)
 
 
