@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from lowwatt.compiler.isa.table import ENGINES, WORD_BYTES, InstructionSet, InstructionSpec
 from lowwatt.errors import ToolError
@@ -29,6 +30,11 @@ class Instruction:
         """The one of ENGINES that executes it."""
         return self.spec.engine
 
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """What all fields stand for."""
+        return {name: field.real(self.values[name]) for name, field in self.spec.named.items()}
+
     def real(self, name: str) -> int:
         """The number that a field stands for.
 
@@ -37,6 +43,19 @@ class Instruction:
         28
         """
         return self.spec.named[name].real(self.values[name])
+
+    @classmethod
+    def make(cls, spec: InstructionSpec, **numbers: int) -> Instruction:
+        """Instruction of real numbers by field; what is not given is 0 in the words.
+
+        >>> from lowwatt.compiler.isa.table import ISA1
+        >>> Instruction.make(ISA1.spec("LOAD"), length=28).values["length"]
+        27
+        """
+        values = dict.fromkeys(spec.named, 0)
+        for name, number in numbers.items():
+            values[name] = spec.named[name].raw(number)
+        return cls(spec, values)
 
     @property
     def depends_on(self) -> tuple[str, ...]:

@@ -47,6 +47,17 @@ class Field:
         sign = 1 << (self.width - 1)
         return sign - raw if self.kind == "±" and raw & sign else raw
 
+    def raw(self, number: int) -> int:
+        """The bits that stand for a number; may be more than `limit`, which `encode` refuses.
+
+        >>> Field("shift_write", 2, 12, 5, "±").raw(-1)
+        17
+        """
+        if self.kind == "±" and number < 0:
+            sign = 1 << (self.width - 1)
+            return sign - number if -number < sign else self.limit + 1
+        return number - 1 if self.kind == "+1" else number
+
 
 @dataclass(frozen=True)
 class InstructionSpec:
@@ -94,9 +105,9 @@ _HEAD = " depended_by:4 depends_on:4 opcode:4"
 _COMMON = """
 CONVINIT 9 CONV
   jump_read:10+1 shift_cut:6 act_type:4
-  jump_read_endl:10 shift_bias:6 -:12 stride_out:4
+  jump_read_endl:10+1 shift_bias:6 -:12 stride_out:4+1
   jump_write:10+1 stride_offset_in:3 valid_pixel_parallel:3+1 -:8 kernel_h:4+1 stride_h:4+1
-  jump_write_endl:10 stride_offset_out:3 -:11 kernel_w:4+1 stride_w:4+1
+  jump_write_endl:10+1 stride_offset_out:3 -:11 kernel_w:4+1 stride_w:4+1
 CONV 8 CONV
   bank_addr_in:12 pad_top:4 pad_left:4
   bank_addr_out:12 pad_bottom:4 pad_right:4 -:4 channel_group:8+1
@@ -105,18 +116,18 @@ CONV 8 CONV
   bank_addr_in_2:12 bank_addr_in_3:12 channel_offset:5 -:3
 POOLINIT 6 MISC
   jump_read:10+1 kernel_h:3+1 kernel_w:3+1 shift_cut:4
-  pool_type:2 stride_h:3+1 stride_w:3+1 stride_offset_in:3 valid_pixel_parallel:3+1 stride_offset_out:3 stride_out:4\
+  pool_type:2 stride_h:3+1 stride_w:3+1 stride_offset_in:3 valid_pixel_parallel:3+1 stride_offset_out:3 stride_out:4+1\
  jump_write:10+1 -:1
 POOL C MISC
   bank_addr_in:12 channel_group:8+1
-  bank_id_in:6 pad_bottom:3 pad_right:3 pad_top:3 pad_left:3 jump_write_endl:12 -:2
-  bank_id_out:6 length:10+1 jump_read_endl:12 -:4
+  bank_id_in:6 pad_bottom:3 pad_right:3 pad_top:3 pad_left:3 jump_write_endl:12+1 -:2
+  bank_id_out:6 length:10+1 jump_read_endl:12+1 -:4
   bank_addr_out:12 bank_addr_in_1:12 downsample_kernel_w:8
   bank_addr_in_2:12 bank_addr_in_3:12 downsample_kernel_h:8
 DWINIT B MISC
-  jump_read_endl:10 jump_read:10+1
-  jump_write_endl:10 kernel_h:4+1 kernel_w:4+1 stride_h:4+1 stride_w:4+1 valid_pixel_parallel:3+1 stride_offset_in:3
-  shift_cut:6 shift_bias:6 stride_offset_out:3 stride_out:4 jump_write:10+1 -:3
+  jump_read_endl:10+1 jump_read:10+1
+  jump_write_endl:10+1 kernel_h:4+1 kernel_w:4+1 stride_h:4+1 stride_w:4+1 valid_pixel_parallel:3+1 stride_offset_in:3
+  shift_cut:6 shift_bias:6 stride_offset_out:3 stride_out:4+1 jump_write:10+1 -:3
 DPTWISE A MISC
   bank_addr_in:12 channel_group:8+1
   bank_addr_out:12 -:4 pad_bottom:4 pad_top:4 pad_right:4 pad_left:4
@@ -144,7 +155,7 @@ ELEWINIT D MISC
 ELEW E MISC
   jump_write:10+1 shift_write:4± bank_id_out:6
   bank_addr_out:12 length:10+1 channel_group:8+1 num:2+1
-  -:32
+  act_type:1 elew_type:2 -:29
 """
 
 # Cores of DPU 1.4.0, before the ISA0 that the vendor's headers describe.
@@ -182,10 +193,10 @@ SAVE 4 SAVE
 ALUINIT 1 MISC
   kernel_w:8+1 kernel_h:8+1 exec_mode:4
   stride_offset_out:8 stride_offset_in:8 stride_w:8+1 stride_h:8+1
-  length:11+1 channel_offset:5 channel_group:8+1 stride_out:8
+  length:11+1 channel_offset:5 channel_group:8+1 stride_out:8+1
   shift_prelu_n:6 shift_cut:6 shift_bias:6 act_type:4 shift_prelu_p:6 -:4
-  jump_read_endl:13 jump_read:10 multi_factor:8 -:1
-  jump_write_endl:13 jump_write:10 jump_read_weights:9
+  jump_read_endl:13+1 jump_read:10+1 multi_factor:8 -:1
+  jump_write_endl:13+1 jump_write:10+1 jump_read_weights:9
 ALU 2 MISC
   bank_addr_out:14 bank_id_out:6
   bank_addr_in:14 bank_id_in:6 valid_pixel_parallel:3+1 pad_bottom:8 -:1
@@ -199,7 +210,7 @@ ELEWINIT D MISC
 ELEW E MISC
   length:11+1 act_type:1 elew_type:2 bank_id_out:6
   bank_addr_out:14 jump_write_endl:13 num:2+1 valid_pixel_parallel:3+1
-  jump_write:12 shift_write:5± channel_group:8+1 -:7
+  jump_write:12+1 shift_write:5± channel_group:8+1 -:7
 """
 
 _ITEM = re.compile(r"(-|\w+):(\d+)(\+1|±)?")

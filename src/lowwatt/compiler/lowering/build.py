@@ -1,0 +1,388 @@
+"""From a legal graph to layers: what runs on the array and on MISC in one go, and where every map lies in DRAM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import ceil, prod
+
+import numpy as np
+
+from lowwatt.compiler.dram import CONSTANTS, INPUTS, OUTPUTS, WORKSPACE, Dram, Lifetime, Region, allocate
+from lowwatt.compiler.lowering import numbers
+from lowwatt.compiler.lowering.layer import Convolution, Layer, Misc, Phase
+from lowwatt.compiler.lowering.legalize import MOVES, copies
+from lowwatt.compiler.subject import FeatureMap, Subject, Window
+from lowwatt.errors import ToolError
+from lowwatt.ir import arithmetic
+from lowwatt.ir.graph import Graph, Node
+from lowwatt.ir.ops import spec
+from lowwatt.targets import Target
+
+ARRAY = ("conv2d", "transposed_conv2d", "linear")
+FOLDED = ("batch_norm", "relu", "relu6", "leaky_relu", "hard_sigmoid", "hard_swish")
+"""What a convolution of a float graph takes along; in a graph of integers it is folded in already."""
+
+Fits = Callable[[Layer], bool]
+
+
+class Builder:
+    """Walks a legal graph once and makes its layers; then places its maps and constants."""
+
+    def __init__(self, graph: Graph, target: Target, fits: Fits) -> None:
+        self.graph, self.target = graph, target
+        self._fits = fits
+        self._producers, self._consumers = graph.producers(), graph.consumers()
+        self._copies = set(copies(graph))
+        self._constants = bytearray()
+        self._addresses: dict[str, int] = {}
+        self._last: dict[str, Layer] = {}
+        self.layers: list[Layer] = []
+
+    def run(self) -> tuple[list[Layer], Dram]:
+        """Layers in order of execution, and the memory map."""
+        for node in self.graph.nodes:
+            if node.op != "concat" and (node.op not in MOVES or node.name in self._copies):
+                self._take(node)
+        return self.layers, self._place()
+
+    # -- layers -------------------------------------------------------------------------------------------------
+
+    def _take(self, node: Node) -> None:
+        subject = Subject(node, self.graph, self._producers, self.target)
+        before = self._before(node)
+        if before is not None and self._floats(node) and node.op in FOLDED:
+            self._append(before, node)
+        elif node.op in ARRAY:
+            self._add(self._convolution(subject), node)
+        else:
+            alone = self._alone(subject)
+            joined = None if before is None else self._join(before, alone, node)
+            self._add(alone if joined is None else joined, node)
+            if joined is not None and before is not None:
+                self.layers.remove(before)
+
+    def _add(self, layer: Layer, node: Node) -> None:
+        self.layers.append(layer)
+        self._last[node.name] = layer
+
+    def _append(self, layer: Layer, node: Node) -> None:
+        layer.name, layer.nodes, layer.op = node.name, (*layer.nodes, node.name), layer.op
+        self._last[node.name] = layer
+
+    def _floats(self, node: Node) -> bool:
+        return self.graph.tensor(node.name).quant is None
+
+    def _before(self, node: Node) -> Layer | None:
+        """Layer that this node can join: the latest that writes an input of it which nobody else reads."""
+        names = node.inputs if node.op in ("add", "mul") else node.inputs[:1]
+        found = [self._last[name] for name in names if self._is_private(name)]
+        return max(found, key=self.layers.index, default=None)
+
+    def _is_private(self, name: str) -> bool:
+        return name in self._last and len(self._consumers[name]) == 1 and name not in self.graph.outputs
+
+    def _join(self, before: Layer, alone: Layer, node: Node) -> Layer | None:
+        """A convolution and the MISC operator behind it as one layer; None where the machine cannot."""
+        conv = before.conv
+        if conv is None or before.misc is not None or alone.misc is None or conv.step != (1, 1):
+            return None
+        if node.inputs.count(before.name) > 1:
+            return None
+        misc = alone.misc
+        if misc.is_elementwise:
+            others = tuple(name for name in node.inputs if name != before.name)
+            misc = replace(misc, operands=others, first_operand=node.inputs.index(before.name))
+        nodes, op = (*before.nodes, *alone.nodes), f"{before.op}+{alone.op}"
+        joined = replace(before, name=node.name, op=op, nodes=nodes, macs=before.macs + alone.macs)
+        joined.misc, joined.sink = misc, alone.sink
+        return joined if self._fits(joined) else None
+
+    def _layer(self, subject: Subject) -> Layer:
+        node, out = subject.node, subject.output
+        size = self._size(subject.graph.tensor(node.inputs[0]).shape, subject)
+        macs = spec(node.op).macs(
+            node, [self.graph.tensor(n).shape for n in node.inputs], self.graph.tensor(node.name).shape
+        )
+        return Layer(node.name, node.op, node.origin, (node.name,), macs, node.inputs[0], size, out, out)
+
+    def _size(self, shape: tuple[int, ...], subject: Subject) -> FeatureMap:
+        return FeatureMap.of(subject.flattened or shape)
+
+    # -- the array ----------------------------------------------------------------------------------------------
+
+    def _convolution(self, subject: Subject) -> Layer:
+        layer, node = self._layer(subject), subject.node
+        scaling = numbers.scaling(self.graph, node)
+        window, channels = subject.window, layer.grid.channels
+        if node.op == "transposed_conv2d":
+            layer.conv = _transposed(node.name, window, scaling, channels)
+        elif window.dilation != (1, 1):
+            layer.conv = _dilated(node.name, window, scaling, channels)
+        else:
+            layer.conv = _plain(node.name, window, scaling, channels)
+            if self._packs(layer, window):
+                layer.conv = replace(layer.conv, packed=True)
+        weights = self._weights(node, layer.conv, layer.source.channels)
+        bias = numbers.bias(self.graph, node, channels)
+        layer.conv = replace(
+            layer.conv,
+            weights=self._constant(f"{node.name}:w", weights),
+            bias=self._constant(f"{node.name}:b", bias),
+        )
+        return layer
+
+    def _packs(self, layer: Layer, window: Window) -> bool:
+        """Channel augmentation: the kernel's columns lie beside few input channels (docs/dpu.md 1.4)."""
+        bytes_ahead = window.pad[2] * layer.source.channels
+        fits = layer.source.channels * window.kernel[1] <= self.target.array.input_channels
+        return self.target.options.augmentation and window.kernel[1] > 1 and fits and bytes_ahead < 32
+
+    def _weights(self, node: Node, conv: Convolution, channels: int) -> np.ndarray:
+        """[out, taps, in] in the order in which LOAD brings them; a constant's shape alone for a float graph."""
+        shape = self.graph.tensor(node.inputs[1]).shape
+        if self.graph.tensor(node.inputs[1]).quant is None:
+            return np.broadcast_to(np.int8(0), (shape[0], conv.taps, channels))
+        values = numbers.integers(self.graph, node.inputs[1])
+        if node.op == "linear":
+            kernel = conv.phases[0].kernel
+            values = values.reshape(shape[0], *kernel, channels)
+        return numbers.by_output(values, [tap for phase in conv.weight_phases for tap in phase.taps])
+
+    def _constant(self, key: str, values: np.ndarray) -> int:
+        """Address of some bytes in register 0."""
+        if key not in self._addresses:
+            self._constants.extend(b"\0" * (-len(self._constants) % 16))
+            self._addresses[key] = len(self._constants)
+            self._constants.extend(np.ascontiguousarray(values).tobytes())
+        return self._addresses[key]
+
+    # -- MISC ---------------------------------------------------------------------------------------------------
+
+    def _alone(self, subject: Subject) -> Layer:
+        """Layer of an operator that needs no convolution."""
+        layer, node = self._layer(subject), subject.node
+        layer.grid = layer.source
+        if node.op in ("add", "mul"):
+            rows = self.target.options.eltwise_rows
+            aligned = numbers.alignment(self.graph, node)
+            layer.misc = Misc(node.op, node.name, rows, operands=tuple(node.inputs[1:]), alignment=aligned)
+            layer.misc = replace(layer.misc, scaling=self._activation(node))
+        elif node.op in ("max_pool", "avg_pool") or node.op.startswith("reduce_"):
+            layer.misc = self._pool(subject)
+        elif node.op == "depthwise_conv2d":
+            layer.misc = self._depthwise(subject)
+        elif node.op == "hard_sigmoid":
+            layer.misc = self._hard_sigmoid(node)
+        elif node.op == "resize":
+            self._resize(layer, node)
+        elif node.op == "pad":
+            self._pad(layer, node)
+        elif node.op in (*MOVES, "relu", "relu6", "leaky_relu", "batch_norm"):
+            layer.misc = self._unary(layer, node)
+        else:
+            raise ToolError(
+                "the compiler has no lowering for an operator",
+                where=node.name,
+                why=node.op,
+                hint="mark it for the host: an open issue, please report it",
+            )
+        return layer
+
+    def _activation(self, node: Node) -> numbers.Scaling:
+        return numbers.Scaling(act_type=numbers.ACTIVATIONS[node.attrs["activation"]])
+
+    def _pool(self, subject: Subject) -> Misc:
+        node, rows, window = subject.node, self.target.options.pool_rows, _settled(subject)
+        if node.op in ("max_pool", "reduce_max"):
+            return Misc("max", node.name, rows, window)
+        fi, fo = (numbers.fix_point(self.graph, name) for name in (node.inputs[0], node.name))
+        factors = arithmetic.dpu_average_factor(window.kernel)
+        if node.op == "reduce_mean":
+            (n1, m1), (n2, m2) = (arithmetic.reciprocal(k) for k in window.kernel)
+            factors = (n1 * n2, m1 + m2)
+        if self.graph.tensor(node.name).quant is None:
+            return Misc("average", node.name, rows, window, factor=1)
+        factor, scaling = numbers.average(window.kernel, factors, fi, fo)
+        return Misc("average", node.name, rows, window, scaling, factor=factor)
+
+    def _depthwise(self, subject: Subject) -> Misc:
+        node = subject.node
+        weights = numbers.integers(self.graph, node.inputs[1])
+        bias = numbers.bias(self.graph, node, weights.shape[3])
+        return Misc(
+            "depthwise",
+            node.name,
+            self.target.options.depthwise_rows,
+            subject.window,
+            numbers.scaling(self.graph, node),
+            weights=self._constant(f"{node.name}:w", weights[0]),
+            bias=self._constant(f"{node.name}:b", bias),
+        )
+
+    def _hard_sigmoid(self, node: Node) -> Misc:
+        fi, fo = (numbers.fix_point(self.graph, name) for name in (node.inputs[0], node.name))
+        scaling = numbers.Scaling(shift_cut=14 + fi - fo, shift_bias=fi)
+        return Misc("hard_sigmoid", node.name, self.target.options.depthwise_rows, scaling=scaling, hard_input=fi)
+
+    def _unary(self, layer: Layer, node: Node) -> Misc | None:
+        """An activation or a move of the fix point. None for a plain copy; one operand of an addition where that will
+        do; else a depthwise convolution by 1."""
+        fi, fo = (numbers.fix_point(self.graph, name) for name in (node.inputs[0], node.name))
+        activation = node.op if node.op in numbers.ACTIVATIONS else "none"
+        if activation == "none" and fi == fo:
+            return None
+        if activation in ("none", "relu"):
+            return self._single(node, fo - fi, numbers.ACTIVATIONS[activation])
+        weight, scaling = numbers.unit(fi, fo, activation)
+        channels = layer.source.channels
+        ones = self._constant(f"{weight}x{channels}", np.full(channels, weight, np.int8))
+        zeros = self._constant(f"0x{channels}", np.zeros(channels, np.int8))
+        rows = self.target.options.depthwise_rows
+        return Misc("depthwise", node.name, rows, scaling=scaling, weights=ones, bias=zeros)
+
+    def _single(self, node: Node, shift: int, act: int = 0) -> Misc:
+        """An addition of one operand: it moves the fix point and can have a relu."""
+        aligned, rows = numbers.Alignment((0,), shift), self.target.options.eltwise_rows
+        return Misc("add", node.name, rows, alignment=aligned, scaling=numbers.Scaling(act_type=act))
+
+    def _resize(self, layer: Layer, node: Node) -> None:
+        """Each pixel is repeated, as the vendor's compiler does it (docs/dpu.md 8.6)."""
+        if node.attrs["mode"] != "nearest":
+            raise ToolError("the compiler has no lowering for a bilinear resize", where=node.name)
+        layer.repeat = int(node.attrs["scale"][0]), int(node.attrs["scale"][1])
+        layer.misc = self._single(node, 0)
+
+    def _pad(self, layer: Layer, node: Node) -> None:
+        pads = [int(p) for p in node.attrs["pads"]]
+        layer.pads = (pads[2], pads[3], pads[4], pads[5])
+        quant = self.graph.tensor(node.name).quant
+        layer.fill = 0 if quant is None else int(arithmetic.quantize(np.array([node.attrs["value"]]), quant)[0])
+
+    # -- memory -------------------------------------------------------------------------------------------------
+
+    def _place(self) -> Dram:
+        """Region of every tensor: members of a concat in it, other names for the same bytes on them."""
+        parents: dict[str, tuple[str, int]] = {}
+        for node in self.graph.nodes:
+            if node.op == "concat":
+                offset = 0
+                for name in node.inputs:
+                    parents[name] = (node.name, offset)
+                    offset += self.graph.tensor(name).shape[-1]
+        owner = _Owners(self.graph, parents, self._copies)
+        sizes, addresses = self._allocate(owner)
+        constants = {t.name: t for t in self.graph.constants()}
+
+        def region(name: str) -> Region:
+            size = FeatureMap.of(self.graph.tensor(name).shape)
+            if name in parents:
+                parent, offset = parents[name]
+                return region(parent).part(offset, size.channels)
+            node = self._producers.get(name)
+            if node is not None and node.op in MOVES and name not in self._copies:
+                base = region(node.inputs[0])
+                if node.op == "slice":
+                    return base.part(int(node.attrs["begin"][-1]), size.channels)
+                return base if base.channels == size.channels and base.bytes == size.elements else base.shaped(size)
+            if name in constants:
+                return Region.dense(CONSTANTS, self._constant(name, numbers.integers(self.graph, name)), size)
+            register, address = addresses[name]
+            return Region.dense(register, address, size)
+
+        names = {n for layer in self.layers for n in (layer.input, layer.name)}
+        names |= {n for layer in self.layers if layer.misc for n in layer.misc.operands}
+        regions = {name: region(name) for name in (*sorted(names), *self.graph.outputs, *self.graph.inputs)}
+        sizes[CONSTANTS] = len(self._constants)
+        return Dram(regions, sizes, bytes(self._constants))
+
+    def _allocate(self, owner: _Owners) -> tuple[dict[int, int], dict[str, tuple[int, int]]]:
+        first: dict[str, int] = {}
+        last: dict[str, int] = {}
+        for index, layer in enumerate(self.layers):
+            written = owner.of(layer.name)
+            first.setdefault(written, index)
+            last[written] = max(last.get(written, 0), index)
+            for name in (layer.input, *(layer.misc.operands if layer.misc else ())):
+                last[owner.of(name)] = index
+        sizes, addresses = {INPUTS: 0, OUTPUTS: 0}, {}
+        for register, names in ((INPUTS, self.graph.inputs), (OUTPUTS, self.graph.outputs)):
+            for name in dict.fromkeys(names):
+                if register == INPUTS or owner.of(name) not in addresses:
+                    addresses[owner.of(name)] = (register, sizes[register])
+                    sizes[register] += -(-self._bytes(owner.of(name)) // 16) * 16
+        inner = [n for n in first if n not in addresses]
+        placed, sizes[WORKSPACE] = allocate(Lifetime(n, self._bytes(n), first[n], last[n]) for n in inner)
+        return sizes, addresses | {name: (WORKSPACE, at) for name, at in placed.items()}
+
+    def _bytes(self, name: str) -> int:
+        shape = self.graph.tensor(name).shape
+        return prod(shape[1:]) if len(shape) > 1 else prod(shape)
+
+
+_MANY_ROWS = 24
+"""Kernel rows that a window of stride 1 sees without going round the banks more often than it has addresses."""
+
+
+def _settled(subject: Subject) -> Window:
+    """Window whose stride says nothing (one output) at stride 1: its rows then lie in different banks."""
+    window, out = subject.window, subject.output
+    down = window.stride[0] if out.height > 1 else 1 if window.kernel[0] <= _MANY_ROWS else window.kernel[0]
+    return replace(window, stride=(down, window.stride[1] if out.width > 1 else 1))
+
+
+class _Owners:
+    """Whose bytes a tensor lies in: its concat's, its source's, or its own."""
+
+    def __init__(self, graph: Graph, parents: dict[str, tuple[str, int]], copied: set[str]) -> None:
+        self._producers, self._parents, self._copied = graph.producers(), parents, copied
+
+    def of(self, name: str) -> str:
+        if name in self._parents:
+            return self.of(self._parents[name][0])
+        node = self._producers.get(name)
+        if node is not None and node.op in MOVES and name not in self._copied:
+            return self.of(node.inputs[0])
+        return name
+
+
+def _plain(name: str, window: Window, scaling: numbers.Scaling, channels: int) -> Convolution:
+    taps = _taps(range(window.kernel[0]), range(window.kernel[1]))
+    phase = Phase(window.kernel, taps, (-window.pad[0], -window.pad[2]))
+    return Convolution(name, (phase,), scaling, channels, stride=window.stride)
+
+
+def _dilated(name: str, window: Window, scaling: numbers.Scaling, channels: int) -> Convolution:
+    """Rows and columns a dilation apart are neighbours to CONV; one phase for each remainder."""
+    if window.stride != (1, 1):
+        raise ToolError("a dilated convolution with a stride has no lowering", where=name)
+    taps = _taps(range(window.kernel[0]), range(window.kernel[1]))
+    down, across = window.dilation
+    phases = tuple(
+        Phase(window.kernel, taps, (a - window.pad[0], b - window.pad[2]), (a, b))
+        for a in range(down)
+        for b in range(across)
+    )
+    return Convolution(name, phases, scaling, channels, spacing=window.dilation, step=window.dilation)
+
+
+def _transposed(name: str, window: Window, scaling: numbers.Scaling, channels: int) -> Convolution:
+    """Outputs with one remainder of the stride see one part of the kernel (docs/dpu.md 4.3: stored flipped)."""
+    (kh, kw), (sh, sw), (top, _, left, _) = window.kernel, window.stride, window.pad
+    phases = []
+    for a in range(sh):
+        for b in range(sw):
+            rows, row = _part(kh, sh, kh - 1 - top, a)
+            columns, column = _part(kw, sw, kw - 1 - left, b)
+            phases.append(Phase((len(rows), len(columns)), _taps(rows, columns), (row, column), (a, b)))
+    return Convolution(name, tuple(phases), scaling, channels, step=window.stride)
+
+
+def _part(kernel: int, stride: int, pad: int, output: int) -> tuple[range, int]:
+    """Kernel positions that outputs of a remainder meet inputs at, and the first one's input."""
+    first = (pad - output) % stride
+    return range(first, kernel, stride), (output + first - pad) // stride
+
+
+def _taps(rows: range, columns: range) -> tuple[tuple[int, int], ...]:
+    return tuple((y, x) for y in rows for x in columns)

@@ -1,0 +1,125 @@
+"""Layer: a superlayer with everything that its instructions need, worked out from the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import ceil
+
+from lowwatt.compiler.lowering.numbers import Alignment, Scaling
+from lowwatt.compiler.subject import FeatureMap, Window
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Outputs of a convolution that one pattern of CONV makes.
+
+    A plain convolution has one phase, a transposed one stride x stride of them, a dilated one dilation x dilation. `taps` are its kernel positions in the stored weights, row by row; `origin` is the source
+    (row, column) that its first output's window begins at, `output` that first output's own (row, column).
+    """
+
+    kernel: Pair
+    taps: tuple[Pair, ...]
+    origin: Pair
+    output: Pair = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """Work of the array.
+
+    Output (i, j) of a phase is at `phase.output + step * (i, j)` of the grid; its window begins
+    `spacing * stride * (i, j)` source rows and columns behind the phase's origin, and its rows and columns are
+    `spacing` apart. So a plain convolution has step 1 and spacing 1, a transposed one its stride as step, a dilated one
+    its dilation as step and spacing. `packed`: LOAD packs the kernel's columns beside the channels (augmentation).
+    """
+
+    node: str
+    phases: tuple[Phase, ...]
+    scaling: Scaling
+    channels: int
+    stride: Pair = (1, 1)
+    spacing: Pair = (1, 1)
+    step: Pair = (1, 1)
+    packed: bool = False
+    weights: int = 0
+    bias: int = 0
+
+    @property
+    def weight_phases(self) -> tuple[Phase, ...]:
+        """Phases with weights of their own: all of a transposed convolution, else the first stands for all."""
+        return self.phases if self.spacing == (1, 1) else self.phases[:1]
+
+    @property
+    def taps(self) -> int:
+        """Kernel positions that have weights."""
+        return sum(len(phase.taps) for phase in self.weight_phases)
+
+    @property
+    def tall(self) -> bool:
+        """True where an output row sees more than one source row."""
+        return any(phase.kernel[0] > 1 for phase in self.phases)
+
+
+@dataclass(frozen=True, slots=True)
+class Misc:
+    """Work of the MISC engine on the map that reaches it: `rows` output rows at once.
+
+    kind: max, average, depthwise, add, mul, hard_sigmoid. `operands` are further maps (the other side of an addition).
+    `factor` is an average's N; `weights` and `bias` are addresses in the constants.
+    """
+
+    kind: str
+    node: str
+    rows: int
+    window: Window = field(default_factory=Window)
+    scaling: Scaling = field(default_factory=Scaling)
+    alignment: Alignment | None = None
+    operands: tuple[str, ...] = ()
+    first_operand: int = 0
+    factor: int = 0
+    hard_input: int = 0
+    weights: int = 0
+    bias: int = 0
+
+    @property
+    def is_elementwise(self) -> bool:
+        """True for additions and multiplications."""
+        return self.kind in ("add", "mul")
+
+    @property
+    def has_weights(self) -> bool:
+        """True for depthwise convolutions."""
+        return self.kind == "depthwise"
+
+
+@dataclass(slots=True)
+class Layer:
+    """`source` is read from DRAM, `grid` is what the array makes of it (the source itself without a convolution), and
+    `sink` what goes back. `copies` are the rows and columns by which a copy repeats each pixel, `pads` what it adds.
+    """
+
+    name: str
+    op: str
+    origin: str
+    nodes: tuple[str, ...]
+    macs: int
+    input: str
+    source: FeatureMap
+    grid: FeatureMap
+    sink: FeatureMap
+    conv: Convolution | None = None
+    misc: Misc | None = None
+    repeat: Pair = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    fill: int = 0
+
+    @property
+    def window(self) -> Window:
+        """Window through which the sink sees the grid."""
+        return self.misc.window if self.misc is not None else Window()
+
+    def source_groups(self, lanes: int) -> int:
+        """Words of a source pixel."""
+        return 1 if self.conv is not None and self.conv.packed else ceil(self.source.channels / lanes)

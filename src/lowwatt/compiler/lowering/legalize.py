@@ -1,0 +1,146 @@
+"""Legalize: a graph whose every node is one thing that the machine does, or no work at all.
+
+Exact rewrites, each on a copy of the graph: hard-swish becomes hard-sigmoid and a multiplication, a depthwise
+convolution with a multiplier a plain one, a map that must lie in two places at once gets a copy (an `identity` node).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from lowwatt.ir.graph import Graph, Node
+from lowwatt.ir.ops import spec
+from lowwatt.ir.ops.activation import hard_input_fix_point
+from lowwatt.ir.arithmetic import HARD_SIGMOID_FIX_POINT
+from lowwatt.types import QuantParams
+
+MOVES = ("reshape", "identity", "fix", "slice")
+"""Operators that another name for the same bytes can stand for."""
+
+
+def legalize(graph: Graph) -> Graph:
+    """A graph of the same outputs that the rest of the lowering takes."""
+    legal = graph.copy()
+    for rewrite in REWRITES:
+        rewrite(legal)
+    return legal
+
+
+def split_hard_activations(graph: Graph) -> None:
+    """hard-sigmoid and hard-swish leave the operator that they are fused into: it rounds to 8 bits for them."""
+    for node in list(graph.nodes):
+        name = node.attrs.get("activation")
+        if name in ("hard_sigmoid", "hard_swish"):
+            before = _put_before(graph, node, f"{node.name}.linear", node.op, dict(node.attrs, activation="none"))
+            quant = graph.tensor(node.name).quant
+            if quant is not None:
+                graph.tensor(before).quant = QuantParams.power_of_two(hard_input_fix_point(node, quant))
+            node.op, node.inputs, node.attrs = name, [before], {}
+
+
+def split_hard_swish(graph: Graph) -> None:
+    """hard-swish is its input times the input's hard-sigmoid at fix point 7 (docs/dpu.md 3.7)."""
+    for node in list(graph.nodes):
+        if node.op == "hard_swish":
+            gate = _put_before(graph, node, f"{node.name}.gate", "hard_sigmoid", {})
+            if graph.tensor(node.name).quant is not None:
+                graph.tensor(gate).quant = QuantParams.power_of_two(HARD_SIGMOID_FIX_POINT)
+            node.op, node.inputs = "mul", [node.inputs[0], gate]
+            node.attrs = spec("mul").complete({}, node.name)
+
+
+def widen_depthwise(graph: Graph) -> None:
+    """A depthwise convolution with several outputs a channel is a plain one whose other weights are zero."""
+    for node in graph.nodes:
+        weights = graph.tensor(node.inputs[1]) if node.op == "depthwise_conv2d" else None
+        if weights is None or weights.data is None or weights.shape[0] == 1:
+            continue
+        mult, height, width, channels = weights.shape
+        dense = np.zeros((channels, mult, height, width, channels), weights.data.dtype)
+        for c in range(channels):
+            dense[c, :, :, :, c] = weights.data[..., c]
+        name = f"{node.name}.dense"
+        graph.add_constant(name, dense.reshape(channels * mult, height, width, channels), weights.quant)
+        node.op, node.inputs[1] = "conv2d", name
+        node.attrs = {**node.attrs, "group": 1}
+
+
+def move_fix_points(graph: Graph) -> None:
+    """A pool or resize keeps its input's fix point; what moves it comes after (docs/dpu.md 3.4)."""
+    for node in list(graph.nodes):
+        source, out = graph.tensor(node.inputs[0]).quant, graph.tensor(node.name).quant
+        if node.op in ("max_pool", "resize", "pad") and source != out:
+            before = _put_before(graph, node, f"{node.name}.raw", node.op, dict(node.attrs))
+            graph.tensor(before).quant = source
+            node.op, node.inputs, node.attrs = "identity", [before], {}
+
+
+def separate_concats(graph: Graph) -> None:
+    """Each member of a concat is written by a layer of its own, right to its place, and is nothing else's."""
+    taken: set[str] = set()
+    work = {n.name for n in graph.nodes if n.op not in MOVES}
+    for node in list(graph.nodes):
+        if node.op != "concat":
+            continue
+        for index, name in enumerate(node.inputs):
+            same = graph.tensor(name).quant == graph.tensor(node.name).quant
+            if name in taken or name in graph.outputs or name not in work or not same:
+                node.inputs[index] = _copy(graph, node, name, f"{node.name}.member{index}")
+            taken.add(node.inputs[index])
+
+
+def separate_outputs(graph: Graph) -> None:
+    """An output is no other name for an input, a constant, or a part of something."""
+    by_name = graph.producers()
+    members = {name for node in graph.nodes if node.op == "concat" for name in node.inputs}
+    for node in graph.nodes:
+        if node.op == "reshape" and (node.inputs[0] in members or _is_slice(by_name.get(node.inputs[0]))):
+            node.inputs[0] = _copy(graph, node, node.inputs[0], f"{node.name}.dense")
+
+
+def _is_slice(node: Node | None) -> bool:
+    while node is not None and node.op in MOVES:
+        if node.op == "slice":
+            return True
+        return False
+    return False
+
+
+REWRITES: tuple[Callable[[Graph], None], ...] = (
+    split_hard_activations,
+    split_hard_swish,
+    widen_depthwise,
+    move_fix_points,
+    separate_concats,
+    separate_outputs,
+)
+"""What `legalize` does, in order."""
+
+
+def copies(graph: Graph) -> Iterator[str]:
+    """Moves that are work: their output is the graph's, a concat's member, or at another fix point."""
+    members = {name for node in graph.nodes if node.op == "concat" for name in node.inputs}
+    for node in graph.nodes:
+        moved = graph.tensor(node.inputs[0]).quant != graph.tensor(node.name).quant if node.inputs else False
+        if node.op in MOVES and (node.name in graph.outputs or node.name in members or moved):
+            yield node.name
+
+
+def _put_before(graph: Graph, node: Node, name: str, op: str, attrs: dict[str, object]) -> str:
+    """A new node with a node's inputs and output shape, right before it."""
+    shape = graph.tensor(node.name).shape
+    new = Node(name, op, list(node.inputs), spec(op).complete(attrs, name), node.origin)
+    graph.tensors[name] = type(graph.tensor(node.name))(name, shape, graph.tensor(node.name).dtype)
+    graph.nodes.insert(graph.nodes.index(node), new)
+    return name
+
+
+def _copy(graph: Graph, before: Node, source: str, name: str) -> str:
+    """An identity of `source`, at the fix point that `before` has, in front of it."""
+    old = graph.tensor(source)
+    quant = graph.tensor(before.name).quant
+    graph.tensors[name] = type(old)(name, old.shape, old.dtype, quant)
+    graph.nodes.insert(graph.nodes.index(before), Node(name, "identity", [source], {}, before.origin))
+    return name
