@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lowwatt.compiler.dram import CONSTANTS, INPUTS
 from lowwatt.compiler.isa import ENGINES, Instruction
 from lowwatt.compiler.isa.window import Accesses, Reader, Stretch
+from lowwatt.errors import ToolError
 from lowwatt.targets import Target
 
 _INDEX = {engine: k for k, engine in enumerate(ENGINES)}
@@ -64,6 +65,8 @@ class Trace:
 
 def _bytes(table: NDArray[np.int32], stretch: Stretch) -> NDArray[np.int32]:
     """View of the bytes of a stretch."""
+    if stretch.start < 0 or stretch.stop > len(table):
+        raise ToolError("an address lies outside its region of DRAM", why=f"{stretch}, which has {len(table)} bytes")
     if stretch.step == stretch.width or stretch.count == 1:
         return table[stretch.start : stretch.start + stretch.count * stretch.width]
     size = table.itemsize

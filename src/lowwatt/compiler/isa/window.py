@@ -173,6 +173,17 @@ class Stretch:
         return self.count * self.width
 
 
+def load_source(n: Mapping[str, int], lanes: int) -> Stretch:
+    """What a LOAD reads. One with padding reads overlapping pieces of one stretch, without the bytes that it pads."""
+    if not n["pad_start"] and not n["pad_end"]:
+        return Stretch(n["reg_id"], n["ddr_addr"], n["length"], n["jump_read"], n["channel"])
+    whole = (n["length"] - 1) * n["jump_read"] + n["channel"]
+    behind = 0
+    if n["pad_end"]:
+        behind = n["pad_end"] + n["jump_read"] * n["pad_idx"] - (-n["channel"] % lanes)
+    return Stretch(n["reg_id"], n["ddr_addr"] + n["pad_start"], 1, 1, whole - n["pad_start"] - behind)
+
+
 class Reader:
     """Walks a program in order and says of each instruction what it reads and writes."""
 
@@ -205,8 +216,7 @@ class Reader:
     def _load(self, n: Mapping[str, int]) -> Accesses:
         words = -(-n["channel"] // self._target.array.input_channels)
         slabs = self._bank_pixels(n["bank_id"], n["bank_addr"], n["length"], n["jump_write"], words)
-        source = Stretch(n["reg_id"], n["ddr_addr"], n["length"], n["jump_read"], n["channel"])
-        return Accesses(writes=tuple(slabs), dram_read=source)
+        return Accesses(writes=tuple(slabs), dram_read=load_source(n, self._target.array.input_channels))
 
     def _save(self, n: Mapping[str, int]) -> Accesses:
         words = -(-n["channel"] // self._target.array.input_channels)

@@ -34,6 +34,7 @@ class Builder:
         self._fits = fits
         self._producers, self._consumers = graph.producers(), graph.consumers()
         self._copies = set(copies(graph))
+        self._members = {name for node in graph.nodes if node.op == "concat" for name in node.inputs}
         self._constants = bytearray()
         self._addresses: dict[str, int] = {}
         self._last: dict[str, Layer] = {}
@@ -95,7 +96,7 @@ class Builder:
             misc = replace(misc, operands=others, first_operand=node.inputs.index(before.name))
         nodes, op = (*before.nodes, *alone.nodes), f"{before.op}+{alone.op}"
         joined = replace(before, name=node.name, op=op, nodes=nodes, macs=before.macs + alone.macs)
-        joined.misc, joined.sink = misc, alone.sink
+        joined.misc, joined.sink, joined.repeat = misc, alone.sink, alone.repeat
         return joined if self._fits(joined) else None
 
     def _layer(self, subject: Subject) -> Layer:
@@ -121,7 +122,7 @@ class Builder:
             layer.conv = _dilated(node.name, window, scaling, channels)
         else:
             layer.conv = _plain(node.name, window, scaling, channels)
-            if self._packs(layer, window):
+            if self._packs(layer, window) and self._is_dense(layer.input):
                 layer.conv = replace(layer.conv, packed=True)
         weights = self._weights(node, layer.conv, layer.source.channels)
         bias = numbers.bias(self.graph, node, channels)
@@ -137,6 +138,11 @@ class Builder:
         bytes_ahead = window.pad[2] * layer.source.channels
         fits = layer.source.channels * window.kernel[1] <= self.target.array.input_channels
         return self.target.options.augmentation and window.kernel[1] > 1 and fits and bytes_ahead < 32
+
+    def _is_dense(self, name: str) -> bool:
+        """True where a map's pixels follow one another: it is no part of a concat and no slice."""
+        node = self._producers.get(name)
+        return name not in self._members and (node is None or node.op not in MOVES or node.name in self._copies)
 
     def _weights(self, node: Node, conv: Convolution, channels: int) -> np.ndarray:
         """[out, taps, in] in the order in which LOAD brings them; a constant's shape alone for a float graph."""
@@ -178,6 +184,9 @@ class Builder:
             self._resize(layer, node)
         elif node.op == "pad":
             self._pad(layer, node)
+        elif node.op == "reshape":
+            layer.source = layer.grid = layer.sink
+            layer.misc = self._unary(layer, node)
         elif node.op in (*MOVES, "relu", "relu6", "leaky_relu", "batch_norm"):
             layer.misc = self._unary(layer, node)
         else:

@@ -67,6 +67,25 @@ def widen_depthwise(graph: Graph) -> None:
         node.attrs = {**node.attrs, "group": 1}
 
 
+def spread_kernels(graph: Graph) -> None:
+    """A dilated kernel that the array's phases do not fit (MISC, or with a stride) becomes one with zeros between."""
+    for node in graph.nodes:
+        down, across = node.attrs.get("dilation", (1, 1))
+        strided = node.attrs.get("stride", (1, 1)) != (1, 1)
+        if (down, across) == (1, 1) or not (node.op == "depthwise_conv2d" or (node.op == "conv2d" and strided)):
+            continue
+        weights = graph.tensor(node.inputs[1])
+        first, height, width, last = weights.shape
+        shape = (first, (height - 1) * down + 1, (width - 1) * across + 1, last)
+        spread = np.zeros(shape, np.int8 if weights.quant is not None else np.float32)
+        if weights.data is not None:
+            spread[:, ::down, ::across] = weights.data
+        name = f"{node.name}.spread"
+        graph.add_constant(name, spread, weights.quant)
+        node.inputs[1] = name
+        node.attrs = {**node.attrs, "dilation": (1, 1)}
+
+
 def move_fix_points(graph: Graph) -> None:
     """A pool or resize keeps its input's fix point; what moves it comes after (docs/dpu.md 3.4)."""
     for node in list(graph.nodes):
@@ -91,8 +110,8 @@ def separate_concats(graph: Graph) -> None:
             taken.add(node.inputs[index])
 
 
-def separate_outputs(graph: Graph) -> None:
-    """An output is no other name for an input, a constant, or a part of something."""
+def separate_reshapes(graph: Graph) -> None:
+    """A reshape reads bytes that follow one another, not a part of something."""
     by_name = graph.producers()
     members = {name for node in graph.nodes if node.op == "concat" for name in node.inputs}
     for node in graph.nodes:
@@ -112,9 +131,10 @@ REWRITES: tuple[Callable[[Graph], None], ...] = (
     split_hard_activations,
     split_hard_swish,
     widen_depthwise,
+    spread_kernels,
     move_fix_points,
     separate_concats,
-    separate_outputs,
+    separate_reshapes,
 )
 """What `legalize` does, in order."""
 

@@ -130,8 +130,9 @@ class Strip:
 
     def _source_region(self) -> Region:
         region = self.regions[self.layer.input]
-        if region.height * region.width != self.layer.source.height * self.layer.source.width:
-            region = region.shaped(self.layer.source)
+        source = self.layer.source
+        if (region.height, region.width, region.channels) != (source.height, source.width, source.channels):
+            region = region.shaped(source)
         if self.layer.conv is None:
             channels = self._channels(self.groups, self.layer.source.channels)
             region = region.part(channels.start, len(channels))
@@ -492,15 +493,12 @@ def _last_row(conv: Convolution, rows: range) -> int:
 def _axis(layer: Layer, sink: range) -> _Axis:
     """Columns of grid and source that a strip's sink columns see."""
     window, conv = layer.window, layer.conv
-    if layer.repeat != (1, 1):
-        grid = range(sink.start // layer.repeat[1], ceil(sink.stop / layer.repeat[1]))
-        return _Axis(sink, grid, grid)
     low = sink.start * window.stride[1] - window.pad[2]
     high = (sink.stop - 1) * window.stride[1] - window.pad[2] + window.kernel[1]
     grid = range(max(0, low), min(layer.grid.width, high))
-    if conv is None:
-        return _Axis(sink, grid, grid)
-    if conv.packed:
+    if layer.repeat != (1, 1):
+        grid = range(sink.start // layer.repeat[1], ceil(sink.stop / layer.repeat[1]))
+    if conv is None or conv.packed:
         return _Axis(sink, grid, grid)
     lows, highs = [], []
     for phase in conv.phases:
