@@ -78,24 +78,23 @@ void DirectConvolution::run_block(const Job& job, int64_t first, int64_t count) 
     const int64_t group_out = shape_.out_channels / shape_.groups;
     int8_t* out = job.out + first * shape_.out_channels;
     for (int64_t g = 0; g < shape_.groups; ++g) {
-        for (int64_t p = 0; p < group_panels_; ++p) {
-            const int64_t channels = std::min<int64_t>(panel_width, group_out - p * panel_width);
-            run_panel(job, bases, count, g * group_panels_ + p, channels, out + g * group_out + p * panel_width);
-        }
+        const int step = panels_together(group_panels_, kernel_.direct.panels);
+        for (int64_t p = 0; p < group_panels_; p += step)
+            run_panels(job, bases, count, g * group_panels_ + p, int(std::min<int64_t>(step, group_panels_ - p)),
+                       group_out - p * panel_width, out + g * group_out + p * panel_width);
         for (int64_t i = 0; i < count; ++i) bases[i] += job.pixel_bytes / shape_.groups;
     }
 }
 
-void DirectConvolution::run_panel(const Job& job, const char* const* bases, int64_t count, int64_t panel,
-                                  int64_t channels, int8_t* out) const {
-    int32_t sums[max_tile_rows * panel_width];
-    const Tile& tile = kernel_.direct;
-    for (int64_t i = 0; i < count; i += tile.rows) {
+// channels: those that are left of the group.
+void DirectConvolution::run_panels(const Job& job, const char* const* bases, int64_t count, int64_t first_panel,
+                                   int panels, int64_t channels, int8_t* out) const {
+    const TileSize& tile = kernel_.direct;
+    const Panels weights{weights_.at(first_panel * panel_bytes()), panel_bytes(), panels};
+    for (int64_t i = 0; i < count; i += tile.rows, out += tile.rows * shape_.out_channels) {
         const int rows = int(std::min<int64_t>(tile.rows, count - i));
-        tile.run(bases + i, rows, job.segments.data(), int64_t(job.segments.size()),
-                 weights_.at(panel * panel_bytes()), sums);
-        kernel_.finish(sums, rows, bias_.data() + panel * panel_width, epilogue_, int(channels),
-                       out + i * shape_.out_channels, shape_.out_channels);
+        kernel_.run_direct({bases + i, rows, job.segments.data(), int64_t(job.segments.size())}, weights,
+                           {bias_.data() + first_panel * panel_width, epilogue_, channels, out, shape_.out_channels});
     }
 }
 

@@ -29,8 +29,8 @@ private:
     template <typename T>
     void run_as(const int8_t* x, int64_t height, int64_t width, int8_t* out) const;
     void run_block(const Job& job, int64_t first, int64_t count) const;
-    void run_panel(const Job& job, const char* const* bases, int64_t count, int64_t panel, int64_t channels,
-                   int8_t* out) const;
+    void run_panels(const Job& job, const char* const* bases, int64_t count, int64_t first_panel, int panels,
+                    int64_t channels, int8_t* out) const;
     std::vector<Segment> segments(int64_t row_bytes, int64_t pixel_bytes) const;
     int64_t panel_bytes() const { return runs_ * run_words_ * panel_word_bytes; }
 

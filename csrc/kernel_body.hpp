@@ -1,9 +1,9 @@
 // The bodies of a Kernel's functions, compiled once for each instruction set by the file that includes this.
 //
-// `Lane` says how: the numbers of a Tile, a vector type `Vector` of `lanes` 32-bit sums, `zero`, `load` of weights, `spread` of one word of
-// the input to all lanes, `multiply_add`, `store` of the sums, and `round`, which ends a row of them as the epilogue says
-// where that is no more than a shift and bounds. All stands in an unnamed namespace or is inlined:
-// no code of one instruction set may be linked into another's.
+// `Lane` says how: the numbers of its TileSize; a type `Vector` of `lanes` 32-bit sums with `zero`, `load` of weights,
+// `spread` of one word of the input to all lanes and `multiply_add`; `sums`, the same as a plain vector, with
+// `load_sums` and `store`; `round`, which ends a row of sums as the epilogue says where that is no more than a shift and
+// bounds. All stands in an unnamed namespace or is inlined: no code of one instruction set may be linked into another's.
 #pragma once
 
 #include <cstring>
@@ -25,23 +25,27 @@ LOWWATT_INLINE void each(Step step) {
     each_of(step, std::make_integer_sequence<int, Count>{});
 }
 
-// `rows` pixels of at most Rows; the last one fills the tile up.
-template <typename Lane, int Rows>
-void run_rows(const char* const* pixels, int rows, const Segment* segments, int64_t segment_count, const char* panel,
-               int32_t* sums) {
-    constexpr int vectors = panel_width / Lane::lanes;
+// A window of at most Rows pixels; the last one fills the tile up. `end` takes the vectors of each row and panel.
+template <typename Lane, int Rows, int Count, typename End>
+LOWWATT_INLINE void run_rows(const Window& window, const Panels& panels, const End& end) {
+    constexpr int parts = panel_width / Lane::lanes, vectors = Count * parts;
     typename Lane::Vector acc[Rows][vectors];
     each<Rows>([&](auto r) LOWWATT_ALWAYS_INLINE {
         each<vectors>([&](auto v) LOWWATT_ALWAYS_INLINE { acc[r][v] = Lane::zero(); });
     });
-    for (int64_t s = 0; s < segment_count; ++s) {
+    const char* weights = panels.weights;
+    const int64_t panel_bytes = panels.panel_bytes;
+    for (int64_t s = 0; s < window.segment_count; ++s) {
+        const Segment segment = window.segments[s];
         const char* x[Rows];
         each<Rows>([&](auto r) LOWWATT_ALWAYS_INLINE {
-            x[r] = pixels[r < rows ? int(r) : rows - 1] + segments[s].offset;
+            x[r] = window.pixels[r < window.rows ? int(r) : window.rows - 1] + segment.offset;
         });
-        for (int64_t word = 0; word < segments[s].words; ++word, panel += panel_word_bytes) {
-            decltype(Lane::load(panel)) w[vectors];
-            each<vectors>([&](auto v) LOWWATT_ALWAYS_INLINE { w[v] = Lane::load(panel + v * Lane::lanes * word_bytes); });
+        for (int64_t word = 0; word < segment.words; ++word, weights += panel_word_bytes) {
+            decltype(Lane::load(weights)) w[vectors];
+            each<vectors>([&](auto v) LOWWATT_ALWAYS_INLINE {
+                w[v] = Lane::load(weights + v / parts * panel_bytes + v % parts * Lane::lanes * word_bytes);
+            });
             each<Rows>([&](auto r) LOWWATT_ALWAYS_INLINE {
                 const auto spread = Lane::spread(x[r] + word * word_bytes);
                 each<vectors>([&](auto v) LOWWATT_ALWAYS_INLINE {
@@ -51,51 +55,108 @@ void run_rows(const char* const* pixels, int rows, const Segment* segments, int6
         }
     }
     each<Rows>([&](auto r) LOWWATT_ALWAYS_INLINE {
-        each<vectors>([&](auto v) LOWWATT_ALWAYS_INLINE {
-            Lane::store(sums + r * panel_width + v * Lane::lanes, acc[r][v]);
+        each<Count>([&](auto p) LOWWATT_ALWAYS_INLINE { end(r, p, acc[r] + p * parts); });
+    });
+}
+
+// A full tile, or half a one where that is enough.
+template <typename Lane, int Count = Lane::panels, typename End>
+LOWWATT_INLINE void run_tile(const Window& window, const Panels& panels, const End& end) {
+    static_assert(Lane::rows <= max_tile_rows && Lane::panels <= max_tile_panels);
+    if constexpr (Count > 1)
+        if (panels.count < Count) return run_tile<Lane, Count - 1>(window, panels, end);
+    constexpr int half = Lane::rows / 2;
+    if (window.rows > half) run_rows<Lane, Lane::rows, Count>(window, panels, end);
+    else run_rows<Lane, half, Count>(window, panels, end);
+}
+
+template <typename Lane>
+void sums_tile(const Window& window, const Panels& panels, int32_t* sums) {
+    run_tile<Lane>(window, panels, [&](int row, int panel, const typename Lane::Vector* acc) LOWWATT_ALWAYS_INLINE {
+        each<panel_width / Lane::lanes>([&](auto v) LOWWATT_ALWAYS_INLINE {
+            Lane::store(sums + (panel * Lane::rows + row) * panel_width + v * Lane::lanes, Lane::sums(acc[v]));
         });
     });
 }
 
-// A full tile, or as many thirds of one as the rows need.
-template <typename Lane>
-void run_tile(const char* const* pixels, int rows, const Segment* segments, int64_t segment_count, const char* panel,
-              int32_t* sums) {
-    constexpr int third = Lane::rows / 3;
-    static_assert(Lane::rows % 3 == 0 && Lane::rows <= max_tile_rows);
-    if (rows > 2 * third) return run_rows<Lane, Lane::rows>(pixels, rows, segments, segment_count, panel, sums);
-    for (int r = 0; r < rows; r += third)
-        run_rows<Lane, third>(pixels + r, rows - r, segments, segment_count, panel, sums + r * panel_width);
+// `count` bytes of sixteen.
+LOWWATT_INLINE void copy_some(const int8_t* q, int64_t count, int8_t* out) {
+    if (count >= panel_width) {
+        std::memcpy(out, q, panel_width);
+        return;
+    }
+    if (count & 8) std::memcpy(out, q, 8), out += 8, q += 8;
+    if (count & 4) std::memcpy(out, q, 4), out += 4, q += 4;
+    for (int i = 0; i < (count & 3); ++i) out[i] = q[i];
 }
 
+// One row of sums, any epilogue.
 template <typename Lane>
-constexpr Tile make_tile() {
-    return {run_tile<Lane>, Lane::rows, Lane::values, Lane::offset};
-}
-
-// One row of a tile: R((2 * sum + bias) / 2^shift), clipped.
-template <typename Lane>
-LOWWATT_INLINE void finish_row(const int32_t* sums, const int32_t* bias, const Epilogue& epilogue, int8_t* out) {
-    if (epilogue.is_plain_shift()) return Lane::round(sums, bias, epilogue, out);
+LOWWATT_INLINE void finish_row(const int32_t* sums, const int32_t* bias, const Epilogue& epilogue, int8_t* q) {
+    if (epilogue.is_plain_shift()) {
+        constexpr int parts = panel_width / Lane::lanes;
+        decltype(Lane::load_sums(sums)) a[parts];
+        each<parts>([&](auto v) LOWWATT_ALWAYS_INLINE { a[v] = Lane::load_sums(sums + v * Lane::lanes); });
+        return Lane::round(a, bias, epilogue, q);
+    }
     int32_t a[panel_width];
     // unsigned: the sums of x + offset wrap, and the bias brings them back
     for (int c = 0; c < panel_width; ++c) a[c] = int32_t(2 * uint32_t(sums[c]) + uint32_t(bias[c]));
-    epilogue.apply(a, out, panel_width);
+    epilogue.apply(a, q, panel_width);
 }
 
 template <typename Lane>
-void finish(const int32_t* sums, int rows, const int32_t* bias, const Epilogue& epilogue, int channels, int8_t* out,
-            int64_t row_stride) {
-    for (int row = 0; row < rows; ++row, sums += panel_width, out += row_stride) {
+void finish(const int32_t* sums, int rows, const Output& output) {
+    const Output to = output;  // copies, which writing the results cannot change
+    const Epilogue epilogue = output.epilogue;
+    for (int row = 0; row < rows; ++row, sums += panel_width) {
         int8_t q[panel_width];
-        finish_row<Lane>(sums, bias, epilogue, channels == panel_width ? out : q);
-        if (channels != panel_width) std::memcpy(out, q, size_t(channels));
+        finish_row<Lane>(sums, to.bias, epilogue, q);
+        copy_some(q, to.channels, to.out + row * to.row_stride);
     }
+}
+
+// What is left from panel `panel` on.
+LOWWATT_INLINE Output behind(const Output& output, int panel) {
+    const int first = panel * panel_width;
+    return {output.bias + first, output.epilogue, output.channels - first, output.out + first, output.row_stride};
+}
+
+// Any epilogue: the sums go through memory.
+template <typename Lane>
+void direct_tile_through_sums(const Window& window, const Panels& panels, const Output& output) {
+    int32_t sums[Lane::panels * Lane::rows * panel_width];
+    sums_tile<Lane>(window, panels, sums);
+    for (int p = 0; p < panels.count; ++p)
+        finish<Lane>(sums + p * Lane::rows * panel_width, window.rows, behind(output, p));
+}
+
+template <typename Lane>
+void direct_tile(const Window& window, const Panels& panels, const Output& output) {
+    if (!output.epilogue.is_plain_shift()) return direct_tile_through_sums<Lane>(window, panels, output);
+    const Output to = output;  // copies, which writing the results cannot change
+    const Epilogue epilogue = output.epilogue;
+    run_tile<Lane>(window, panels, [&](int row, int panel, const typename Lane::Vector* acc) LOWWATT_ALWAYS_INLINE {
+        if (row >= window.rows) return;
+        constexpr int parts = panel_width / Lane::lanes;
+        const int first = panel * panel_width;
+        decltype(Lane::sums(*acc)) a[parts];
+        each<parts>([&](auto v) LOWWATT_ALWAYS_INLINE { a[v] = Lane::sums(acc[v]); });
+        int8_t q[panel_width];
+        Lane::round(a, to.bias + first, epilogue, q);
+        copy_some(q, to.channels - first, to.out + first + row * to.row_stride);
+    });
+}
+
+template <typename Lane>
+constexpr TileSize tile_size() {
+    return {Lane::rows, Lane::panels, Lane::values, Lane::offset};
 }
 
 template <typename Direct, typename Pairs>
 constexpr Kernel make_kernel(const char* name) {
-    return {name, make_tile<Direct>(), make_tile<Pairs>(), finish<Pairs>, transform_input, transform_output};
+    return {name,          tile_size<Direct>(), direct_tile<Direct>, tile_size<Pairs>(), sums_tile<Pairs>,
+            finish<Pairs>, transform_input,     transform_output};
 }
 
 }  // namespace

@@ -8,9 +8,9 @@
 namespace lowwatt {
 namespace {
 
-struct NeonBytes {
+struct NeonBytes : NeonSums {
     using Vector = int32x4_t;
-    static constexpr int rows = 6, values = 4, offset = 0, lanes = 4;
+    static constexpr int rows = 6, panels = 1, values = 4, offset = 0;
     static LOWWATT_INLINE Vector zero() { return vdupq_n_s32(0); }
     static LOWWATT_INLINE int8x16_t load(const char* panel) { return vld1q_s8(reinterpret_cast<const int8_t*>(panel)); }
     static LOWWATT_INLINE int8x16_t spread(const char* x) {
@@ -19,7 +19,7 @@ struct NeonBytes {
         return vreinterpretq_s8_s32(vdupq_n_s32(word));
     }
     static LOWWATT_INLINE Vector multiply_add(Vector acc, int8x16_t x, int8x16_t w) { return vdotq_s32(acc, x, w); }
-    static LOWWATT_INLINE void store(int32_t* sums, Vector acc) { vst1q_s32(sums, acc); }
+    static LOWWATT_INLINE int32x4_t sums(Vector acc) { return acc; }
 };
 
 constexpr Kernel kernel = make_kernel<NeonBytes, NeonPairs>("neon-dot");

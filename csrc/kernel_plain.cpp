@@ -5,7 +5,7 @@ namespace lowwatt {
 namespace {
 
 struct PlainPairs {
-    static constexpr int rows = 3, values = 2, offset = 0, lanes = panel_width;
+    static constexpr int rows = 2, panels = 1, values = 2, offset = 0, lanes = panel_width;
     struct Vector {
         int32_t sum[lanes];
     };
@@ -33,12 +33,18 @@ struct PlainPairs {
         }
         return acc;
     }
-    static LOWWATT_INLINE void round(const int32_t* sums, const int32_t* bias, const Epilogue& epilogue, int8_t* out) {
+    static LOWWATT_INLINE void round(const Vector* sums, const int32_t* bias, const Epilogue& epilogue, int8_t* out) {
         int32_t a[lanes];
-        for (int c = 0; c < lanes; ++c) a[c] = 2 * sums[c] + bias[c];
+        for (int c = 0; c < lanes; ++c) a[c] = 2 * sums->sum[c] + bias[c];
         epilogue.apply(a, out, lanes);
     }
-    static LOWWATT_INLINE void store(int32_t* sums, const Vector& acc) { std::memcpy(sums, acc.sum, sizeof acc.sum); }
+    static LOWWATT_INLINE Vector sums(const Vector& acc) { return acc; }
+    static LOWWATT_INLINE Vector load_sums(const int32_t* sums) {
+        Vector v;
+        std::memcpy(v.sum, sums, sizeof v.sum);
+        return v;
+    }
+    static LOWWATT_INLINE void store(int32_t* to, const Vector& sums) { std::memcpy(to, sums.sum, sizeof sums.sum); }
 };
 
 constexpr Kernel kernel = make_kernel<PlainPairs, PlainPairs>("plain");

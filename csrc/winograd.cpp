@@ -9,7 +9,7 @@
 namespace lowwatt {
 namespace {
 
-constexpr int64_t input_bytes = 400 << 10;  // of transformed tiles, which with their products should stay in the cache
+constexpr int64_t input_bytes = 300 << 10;  // of transformed tiles, which with their products should stay in the cache
 constexpr int64_t most_tiles = 96;
 constexpr int64_t transform_cost = 4;  // of a position and channel, in multiplications of a tile's lane
 
@@ -93,7 +93,7 @@ struct WinogradConvolution::Job {
     int64_t out_h, out_w;
     int64_t capacity;  // tiles, a multiple of a kernel tile's rows
     std::unique_ptr<int16_t[]> transformed;  // [position][tile][channel]
-    std::unique_ptr<int32_t[]> products;     // [position][tile][panel's channel]
+    std::unique_ptr<int32_t[]> products;     // [position][kernel's tile][panel][row][channel]
     int64_t first = 0, count = 0;
 
     int64_t row(int64_t tile) const { return (first + tile) / tiles_along(out_w) * winograd_output; }
@@ -102,7 +102,12 @@ struct WinogradConvolution::Job {
 
 // From position to position, one cache line more than the tiles take: else all would meet in a few sets of the cache.
 int64_t WinogradConvolution::transformed_stride(int64_t tiles) const { return tiles * channel_stride_ + 32; }
-int64_t WinogradConvolution::products_stride(int64_t tiles) const { return tiles * panel_width + 16; }
+int64_t WinogradConvolution::products_stride(int64_t tiles) const {
+    return tiles / kernel_.pairs.rows * tile_products() + 16;
+}
+int64_t WinogradConvolution::tile_products() const {
+    return kernel_.pairs.panels * kernel_.pairs.rows * panel_width;
+}
 
 int64_t WinogradConvolution::tiles_together(int64_t tiles) const {
     const int64_t fitting = input_bytes / (winograd_positions * channel_stride_ * int64_t(sizeof(int16_t)));
@@ -120,9 +125,11 @@ void WinogradConvolution::run(const int8_t* x, int64_t height, int64_t width, in
     for (; job.first < tiles; job.first += job.capacity) {
         job.count = std::min(job.capacity, tiles - job.first);
         transform_inputs(job);
-        for (int64_t panel = 0; panel < panels_; ++panel) {
-            multiply(job, panel);
-            transform_outputs(job, panel);
+        const int step = panels_together(panels_, kernel_.pairs.panels);
+        for (int64_t panel = 0; panel < panels_; panel += step) {
+            const int panels = int(std::min<int64_t>(step, panels_ - panel));
+            multiply(job, panel, panels);
+            for (int i = 0; i < panels; ++i) transform_outputs(job, panel + i, i);
         }
     }
 }
@@ -137,34 +144,40 @@ void WinogradConvolution::transform_inputs(Job& job) const {
     }
 }
 
-void WinogradConvolution::multiply(Job& job, int64_t panel) const {
+void WinogradConvolution::multiply(Job& job, int64_t first_panel, int panels) const {
     const Segment all{0, pair_words_};
-    const Tile& tile = kernel_.pairs;
-    for (int64_t p = 0; p < winograd_positions; ++p)
-        for (int64_t t = 0; t < job.count; t += tile.rows) {
+    const TileSize& tile = kernel_.pairs;
+    for (int64_t p = 0; p < winograd_positions; ++p) {
+        const Panels weights{weights_.at((first_panel * winograd_positions + p) * position_bytes()),
+                             winograd_positions * position_bytes(), panels};
+        const int16_t* transformed = job.transformed.get() + p * transformed_stride(job.capacity);
+        int32_t* products = job.products.get() + p * products_stride(job.capacity);
+        for (int64_t t = 0; t < job.count; t += tile.rows, products += tile_products()) {
             const char* bases[max_tile_rows];
             const int rows = int(std::min<int64_t>(tile.rows, job.count - t));
             for (int r = 0; r < rows; ++r)
-                bases[r] = reinterpret_cast<const char*>(job.transformed.get() + p * transformed_stride(job.capacity) +
-                                                         (t + r) * channel_stride_);
-            tile.run(bases, rows, &all, 1, weights_.at((panel * winograd_positions + p) * position_bytes()),
-                     job.products.get() + p * products_stride(job.capacity) + t * panel_width);
+                bases[r] = reinterpret_cast<const char*>(transformed + (t + r) * channel_stride_);
+            kernel_.run_pairs({bases, rows, &all, 1}, weights, products);
         }
+    }
 }
 
-void WinogradConvolution::transform_outputs(const Job& job, int64_t panel) const {
+void WinogradConvolution::transform_outputs(const Job& job, int64_t panel, int index) const {
     int32_t sums[winograd_output * winograd_output * panel_width];
-    const int channels = int(std::min<int64_t>(panel_width, shape_.out_channels - panel * panel_width));
+    const int64_t tile_rows = kernel_.pairs.rows;
     for (int64_t t = 0; t < job.count; ++t) {
-        kernel_.transform_output(job.products.get() + t * panel_width, products_stride(job.capacity), sums);
+        const int64_t row_in_tile = index * tile_rows + t % tile_rows;
+        kernel_.transform_output(
+            job.products.get() + t / tile_rows * tile_products() + row_in_tile * panel_width,
+            products_stride(job.capacity), sums);
         const int64_t y = job.row(t), x = job.column(t);
         const int64_t rows = std::min<int64_t>(winograd_output, job.out_h - y);
         const int columns = int(std::min<int64_t>(winograd_output, job.out_w - x));
         for (int64_t row = 0; row < rows; ++row)
-            kernel_.finish(sums + row * winograd_output * panel_width, columns, bias_.data() + panel * panel_width,
-                           epilogue_, channels,
-                           job.out + ((y + row) * job.out_w + x) * shape_.out_channels + panel * panel_width,
-                           shape_.out_channels);
+            kernel_.finish(sums + row * winograd_output * panel_width, columns,
+                           {bias_.data() + panel * panel_width, epilogue_, shape_.out_channels - panel * panel_width,
+                            job.out + ((y + row) * job.out_w + x) * shape_.out_channels + panel * panel_width,
+                            shape_.out_channels});
     }
 }
 

@@ -33,9 +33,10 @@ private:
     int64_t tiles_together(int64_t tiles) const;
     int64_t transformed_stride(int64_t tiles) const;
     int64_t products_stride(int64_t tiles) const;
+    int64_t tile_products() const;
     void transform_inputs(Job& job) const;
-    void multiply(Job& job, int64_t panel) const;
-    void transform_outputs(const Job& job, int64_t panel) const;
+    void multiply(Job& job, int64_t first_panel, int panels) const;
+    void transform_outputs(const Job& job, int64_t panel, int index) const;
     int64_t position_bytes() const { return pair_words_ * panel_word_bytes; }
 
     ConvShape shape_;
