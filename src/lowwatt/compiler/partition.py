@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from lowwatt.compiler.rules import Verdict
-from lowwatt.compiler.superlayers import macs_of
+from lowwatt.compiler.subject import macs_of
 from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.types import Array
@@ -54,7 +54,7 @@ def partition(graph: Graph, verdicts: Sequence[Verdict]) -> list[Part]:
     nodes: dict[int, list[Node]] = {}
     for node in graph.nodes:
         nodes.setdefault(levels[node.name], []).append(node)
-    return [Part(sides[group[0].name], _subgraph(graph, group)) for _, group in sorted(nodes.items())]
+    return [Part(sides[group[0].name], subgraph(graph, group)) for _, group in sorted(nodes.items())]
 
 
 def run_parts(
@@ -101,7 +101,7 @@ def _levels(graph: Graph, sides: Mapping[str, Side], start: Side) -> dict[str, i
     return levels
 
 
-def _subgraph(graph: Graph, nodes: Sequence[Node]) -> Graph:
+def subgraph(graph: Graph, nodes: Sequence[Node]) -> Graph:
     """The nodes as a graph of their own; tensors and constants are shared with the whole graph."""
     inside = {node.name for node in nodes}
     read = dict.fromkeys(name for node in nodes for name in node.inputs)

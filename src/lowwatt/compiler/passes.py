@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 
+from lowwatt.compiler.costs import accelerator_costs, host_cost
+from lowwatt.compiler.lowering import lower
+from lowwatt.compiler.partition import partition
 from lowwatt.compiler.program import LayerCost, Program
 from lowwatt.compiler.rules import Verdict, check
-from lowwatt.compiler.superlayers import Superlayer, free_nodes, macs_of, superlayers
-from lowwatt.compiler.timing import Timing, time_superlayer
+from lowwatt.compiler.segment import Segment
 from lowwatt.errors import ToolError
-from lowwatt.ir.graph import Graph, Node
+from lowwatt.ir.graph import Graph
 from lowwatt.targets import Target, load_target
 
 _NS_PER_MS = 1e6
@@ -24,9 +26,9 @@ class Plan:
 
     graph: Graph
     target: Target
+    schedule: str = "vendor"
     verdicts: list[Verdict] = field(default_factory=list)
-    where: dict[str, str] = field(default_factory=dict)
-    superlayers: list[Superlayer] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
     layers: list[LayerCost] = field(default_factory=list)
     free: list[str] = field(default_factory=list)
     host_nodes_ms: float = 0.0
@@ -36,23 +38,30 @@ class Plan:
 def check_operators(plan: Plan) -> None:
     """Ask the operator rules where each node runs."""
     plan.verdicts = check(plan.graph, plan.target)
-    plan.where = {verdict.node: verdict.where for verdict in plan.verdicts}
 
 
-def merge_superlayers(plan: Plan) -> None:
-    """Join what the machine does in one go."""
-    plan.superlayers = superlayers(plan.graph, plan.target, plan.where)
-    plan.free = free_nodes(plan.graph, plan.superlayers, plan.where)
+def cut_into_segments(plan: Plan) -> None:
+    """Cut the graph where the side changes, as rarely as can be."""
+    plan.segments = [Segment(part.side, part.graph) for part in partition(plan.graph, plan.verdicts)]
+
+
+def lower_segments(plan: Plan) -> None:
+    """Give each segment of the accelerator its layers, memory map and instructions."""
+    plan.segments = [
+        lower(segment.graph, plan.target, plan.schedule) if segment.side == "dpu" else segment
+        for segment in plan.segments
+    ]
 
 
 def time_layers(plan: Plan) -> None:
-    """Tile each superlayer, run its engines, and put host nodes between, in order of execution."""
-    last = {layer.name: layer for layer in plan.superlayers}
-    for node in plan.graph.nodes:
-        if node.name in last:
-            plan.layers.append(_accelerator_cost(last[node.name], plan.target))
-        elif plan.where[node.name] == "host":
-            plan.layers.append(_host_cost(node, plan.graph, plan.target))
+    """Run the words on the clock, and put the host's nodes between, in order of execution."""
+    for segment in plan.segments:
+        if segment.side == "host":
+            plan.layers.extend(host_cost(node, segment.graph, plan.target) for node in segment.graph.nodes)
+        else:
+            plan.layers.extend(accelerator_costs(segment, plan.target))
+    busy = {name for layer in plan.layers for name in layer.nodes}
+    plan.free = [node.name for node in plan.graph.nodes if node.name not in busy]
 
 
 def add_host_term(plan: Plan) -> None:
@@ -64,14 +73,17 @@ def add_host_term(plan: Plan) -> None:
 
 
 Pass = Callable[[Plan], None]
-PASSES: tuple[Pass, ...] = (check_operators, merge_superlayers, time_layers, add_host_term)
+PASSES: tuple[Pass, ...] = (check_operators, cut_into_segments, lower_segments, time_layers, add_host_term)
 """What `compile` does, in order."""
 
 
-def compile(graph: Graph | str | Path, target: Target | str | Path = "ultra96v2-lpcv") -> Program:
+def compile(
+    graph: Graph | str | Path, target: Target | str | Path = "ultra96v2-lpcv", schedule: str = "vendor"
+) -> Program:
     """Compile a graph, float or quantized, or a `.lwg` file, for a machine (a Target, its name, or a YAML file).
 
-    Times are modelled for one image (docs/dpu.md 5.1 and 5.2); a float graph is timed as if it were quantized.
+    Times are those of the emitted instructions for one image (docs/dpu.md 5.1 and 5.2); a float graph is timed as if it
+    were quantized. `schedule`: see `lowwatt.compiler.lowering.lower`.
     Raises ToolError for an unknown machine, an unreadable file, or a layer that cannot be tiled.
 
     >>> g = Graph("tiny")
@@ -80,12 +92,22 @@ def compile(graph: Graph | str | Path, target: Target | str | Path = "ultra96v2-
     >>> [layer.where for layer in compile(g).layers]
     ['dpu']
     """
-    plan = Plan(_graph(graph), target if isinstance(target, Target) else load_target(target))
+    plan = Plan(_graph(graph), target if isinstance(target, Target) else load_target(target), schedule)
     if not plan.graph.nodes:
         raise ToolError("there is nothing to compile", where=plan.graph.name, why="the graph has no operator")
     for step in PASSES:
         step(plan)
-    return Program(plan.graph, plan.target, plan.layers, plan.verdicts, plan.free, plan.host_ms, plan.host_nodes_ms)
+    return Program(
+        plan.graph,
+        plan.target,
+        plan.layers,
+        plan.verdicts,
+        plan.free,
+        plan.host_ms,
+        plan.host_nodes_ms,
+        segments=plan.segments,
+        schedule=schedule,
+    )
 
 
 def _graph(source: Graph | str | Path) -> Graph:
@@ -94,34 +116,3 @@ def _graph(source: Graph | str | Path) -> Graph:
     from lowwatt.ir import store
 
     return store.load(source)
-
-
-def _accelerator_cost(layer: Superlayer, target: Target) -> LayerCost:
-    timing = time_superlayer(layer, target)
-    return LayerCost(
-        layer.name,
-        layer.op,
-        layer.nodes[0].origin,
-        "dpu",
-        tuple(node.name for node in layer.nodes),
-        layer.macs,
-        {engine: round(ns / target.cycle_ns, 3) for engine, ns in timing.busy.items()},
-        timing.load_bytes,
-        timing.save_bytes,
-        timing.ns / _NS_PER_MS,
-        layer.macs / (target.array.macs_per_cycle * timing.ns / target.cycle_ns),
-        _bound_by(timing),
-    )
-
-
-def _bound_by(timing: Timing) -> str:
-    return max(timing.busy, key=lambda engine: timing.busy[engine])
-
-
-def _host_cost(node: Node, graph: Graph, target: Target) -> LayerCost:
-    """An estimate: the published host cost an output element, and the assumed cost a multiply-accumulate."""
-    macs, elements = macs_of(node, graph), prod(graph.tensor(node.name).shape[1:])
-    ns = 0.0 if node.op in ("reshape", "identity") else target.host.element_ns * elements + target.host.mac_ns * macs
-    return LayerCost(
-        node.name, node.op, node.origin, "host", (node.name,), macs, {}, 0, 0, ns / _NS_PER_MS, 0.0, "host (estimate)"
-    )

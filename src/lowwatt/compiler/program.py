@@ -4,52 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from itertools import groupby
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lowwatt.compiler.costs import LayerCost
 from lowwatt.compiler.golden import Golden, make_golden
 from lowwatt.compiler.rules import Verdict
+from lowwatt.compiler.segment import Segment
+from lowwatt.compiler.segment_file import pack_segment, unpack_segment
 from lowwatt.errors import ToolError
 from lowwatt.files import read_archive, write_archive
 from lowwatt.ir import store
 from lowwatt.ir.graph import Graph
 from lowwatt.targets import Target, load_target, target_names
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file form; a reader refuses newer ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class LayerCost:
-    """One superlayer on the accelerator, or one node on the host.
-
-    `cycles`: clock cycles that each engine works (load, conv, misc, save; empty on the host). `utilisation`: share of
-    the array's peak over the layer's whole time. `bound_by`: the engine that works longest, or "host (estimate)".
-    `ms` on the host is an estimate, not part of any published measurement.
-    """
-
-    name: str
-    op: str
-    origin: str
-    where: str
-    nodes: tuple[str, ...]
-    macs: int
-    cycles: Mapping[str, float]
-    load_bytes: int
-    save_bytes: int
-    ms: float
-    utilisation: float
-    bound_by: str
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Layers that run one after the other on one side, between two crossings."""
-
-    where: str
-    layers: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -58,7 +29,8 @@ class Program:
 
     Times are modelled milliseconds a frame: `dpu_ms` on the accelerator, `host_ms` on the board's CPU after it (reading
     the outputs, and `host_nodes_ms` for operators that the accelerator does not take, which is an estimate).
-    `free` names nodes that cost nothing (a concat by addresses).
+    `free` names nodes that cost nothing (a concat by addresses). `segments` are what runs on each side, in order, those
+    of the accelerator with their instructions; `schedule` is how these were arranged.
     """
 
     graph: Graph
@@ -69,6 +41,8 @@ class Program:
     host_ms: float
     host_nodes_ms: float = 0.0
     golden: Golden | None = None
+    segments: list[Segment] = field(default_factory=list)
+    schedule: str = "vendor"
 
     @property
     def dpu_ms(self) -> float:
@@ -90,12 +64,6 @@ class Program:
         """Multiply-accumulates a frame."""
         return sum(layer.macs for layer in self.layers)
 
-    @property
-    def segments(self) -> list[Segment]:
-        """Runs of layers on one side, in order of execution."""
-        runs = groupby(self.layers, key=lambda layer: layer.where)
-        return [Segment(where, tuple(layer.name for layer in layers)) for where, layers in runs]
-
     def to_json(self) -> dict[str, Any]:
         """Every figure as json-able values (the graph is left out)."""
         return {
@@ -112,7 +80,8 @@ class Program:
             "macs": self.macs,
             "layers": [asdict(layer) for layer in self.layers],
             "free": self.free,
-            "segments": [asdict(segment) for segment in self.segments],
+            "schedule": self.schedule,
+            "segments": [_summary(segment) for segment in self.segments],
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
         }
 
@@ -124,6 +93,8 @@ class Program:
         golden = self.golden or make_golden(self.graph)
         description = {**self.to_json(), "machine": self.target.to_json()}
         members = {"program.json": _json(description)} | ({} if golden is None else golden.pack())
+        for index, segment in enumerate(self.segments):
+            members |= {f"segments/{index:03d}/{name}": data for name, data in pack_segment(segment).items()}
         members |= {f"graph/{name}": data for name, data in store.pack(self.graph).items()}
         write_archive(path, members)
 
@@ -148,7 +119,7 @@ class Program:
             _check_format(description)
             target = Target.from_json(description["machine"])
             graph = store.unpack(graph_members, "graph")
-            program = _rebuild(description, graph, target)
+            program = _rebuild(description, graph, target, members)
             program.golden = Golden.unpack(graph, members)
         except ToolError as error:
             raise ToolError(error.what, where=str(path), why=error.why or error.where, hint=error.hint) from None
@@ -187,8 +158,36 @@ def _check_machine(description: dict[str, Any], target: Target, path: str | Path
         )
 
 
-def _rebuild(description: dict[str, Any], graph: Graph, target: Target) -> Program:
-    layers = [LayerCost(**{**row, "nodes": tuple(row["nodes"])}) for row in description["layers"]]
+def _summary(segment: Segment) -> dict[str, Any]:
+    """What a segment is, in short."""
+    return {
+        "side": segment.side,
+        "nodes": [node.name for node in segment.graph.nodes],
+        "layers": [layer.name for layer in segment.layers],
+        "instructions": len(segment.instructions),
+        "dram_bytes": {str(register): size for register, size in segment.dram.sizes.items()},
+    }
+
+
+def _rebuild(description: dict[str, Any], graph: Graph, target: Target, members: Mapping[str, bytes]) -> Program:
+    rows = ({**row, "nodes": tuple(row["nodes"])} for row in description["layers"])
     verdicts = [Verdict(**{**row, "reasons": tuple(row["reasons"])}) for row in description["verdicts"]]
-    free, host_ms, nodes_ms = description["free"], description["host_ms"], description["host_nodes_ms"]
-    return Program(graph, target, layers, verdicts, list(free), float(host_ms), float(nodes_ms))
+    segments = [
+        unpack_segment(summary["side"], summary["nodes"], graph, target, _part(members, f"segments/{index:03d}/"))
+        for index, summary in enumerate(description["segments"])
+    ]
+    return Program(
+        graph,
+        target,
+        [LayerCost(**row) for row in rows],
+        verdicts,
+        list(description["free"]),
+        float(description["host_ms"]),
+        float(description["host_nodes_ms"]),
+        segments=segments,
+        schedule=str(description["schedule"]),
+    )
+
+
+def _part(members: Mapping[str, bytes], prefix: str) -> dict[str, bytes]:
+    return {name[len(prefix) :]: data for name, data in members.items() if name.startswith(prefix)}

@@ -1,56 +1,53 @@
-"""Segment: an accelerator's program for one part of a network, from graph to instruction words."""
+"""Segment: what runs on one side between two crossings; on the accelerator with its memory map and instructions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from lowwatt.compiler.dram import Dram
 from lowwatt.compiler.isa import Instruction, assemble
-from lowwatt.compiler.lowering.build import Builder
-from lowwatt.compiler.lowering.emitter import Emitter
-from lowwatt.compiler.lowering.layer import Layer
-from lowwatt.compiler.lowering.legalize import legalize
-from lowwatt.compiler.lowering.stream import emit_layer
-from lowwatt.compiler.lowering.tiling import tile
-from lowwatt.compiler.synchronise import synchronise
-from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph
-from lowwatt.targets import Target
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInfo:
+    """What a layer is called, does and comes from; `nodes` are the graph's nodes that it stands for."""
+
+    name: str
+    op: str
+    origin: str
+    nodes: tuple[str, ...]
+    macs: int
 
 
 @dataclass(slots=True)
 class Segment:
-    """Instructions of one accelerator part; `owners[k]` is the index of the layer that instruction k belongs to."""
+    """A part of a network on one side.
 
+    On the accelerator: `layers` in order, `dram` says where its maps and constants lie, and `instructions` are the
+    program, of which number k belongs to layer `owners[k]`. A segment of the host has its graph alone.
+    """
+
+    side: Literal["dpu", "host"]
     graph: Graph
-    layers: list[Layer]
-    dram: Dram
-    instructions: Sequence[Instruction]
-    owners: Sequence[int]
+    layers: Sequence[LayerInfo] = ()
+    dram: Dram = field(default_factory=lambda: Dram({}, {}))
+    instructions: Sequence[Instruction] = ()
+    owners: Sequence[int] = ()
 
     @property
     def code(self) -> bytes:
         """The instruction words."""
         return assemble(self.instructions)
 
-
-def compile_segment(graph: Graph, target: Target, schedule: str = "vendor") -> Segment:
-    """Instructions of a graph whose every node runs on the accelerator."""
-    layers, dram = Builder(legalize(graph), target, lambda layer: _fits(layer, target)).run()
-    emitter, drains = Emitter(target), []
-    for index, layer in enumerate(layers):
-        emitter.layer = index
-        drains.append(len(emitter.instructions))
-        emit_layer(layer, tile(layer, target), dram, emitter)
-    emitter.emit("END")
-    tokens = synchronise(emitter.instructions, target, dram.sizes, drains if schedule == "vendor" else ())
-    return Segment(graph, layers, dram, tokens, emitter.layers)
-
-
-def _fits(layer: Layer, target: Target) -> bool:
-    try:
-        tile(layer, target)
-    except ToolError:
-        return False
-    return True
+    def ranges(self) -> Iterator[tuple[LayerInfo, range]]:
+        """Each layer with the positions of its instructions."""
+        start = 0
+        for index, layer in enumerate(self.layers):
+            stop = start
+            while stop < len(self.owners) and self.owners[stop] == index:
+                stop += 1
+            yield layer, range(start, stop)
+            start = stop

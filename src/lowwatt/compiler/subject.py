@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from lowwatt.ir.graph import Graph, Node
+from lowwatt.ir.ops import spec
 from lowwatt.targets import Target
 from lowwatt.types import Shape
 
@@ -127,3 +128,10 @@ class Subject:
     def weight_words(self) -> int:
         """Words of one output channel's weights."""
         return self.window.positions * self.input_groups
+
+
+def macs_of(node: Node, graph: Graph) -> int:
+    """Multiply-accumulates of a node for one image."""
+    output = graph.tensor(node.name).shape
+    macs = spec(node.op).macs(node, [graph.tensor(name).shape for name in node.inputs], output)
+    return macs // max(1, output[0]) if output else macs

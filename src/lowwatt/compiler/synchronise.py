@@ -139,4 +139,3 @@ class _Synchroniser:
         values = dict(instruction.values)
         values["depends_on"], values["depended_by"] = self._waits[index] | own, self._posts[index] | own
         return Instruction(instruction.spec, values)
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import ceil, prod
+from math import prod
 
 import numpy as np
 
@@ -12,11 +12,10 @@ from lowwatt.compiler.dram import CONSTANTS, INPUTS, OUTPUTS, WORKSPACE, Dram, L
 from lowwatt.compiler.lowering import numbers
 from lowwatt.compiler.lowering.layer import Convolution, Layer, Misc, Phase
 from lowwatt.compiler.lowering.legalize import MOVES, copies
-from lowwatt.compiler.subject import FeatureMap, Subject, Window
+from lowwatt.compiler.subject import FeatureMap, Subject, Window, macs_of
 from lowwatt.errors import ToolError
 from lowwatt.ir import arithmetic
 from lowwatt.ir.graph import Graph, Node
-from lowwatt.ir.ops import spec
 from lowwatt.targets import Target
 
 ARRAY = ("conv2d", "transposed_conv2d", "linear")
@@ -102,9 +101,7 @@ class Builder:
     def _layer(self, subject: Subject) -> Layer:
         node, out = subject.node, subject.output
         size = self._size(subject.graph.tensor(node.inputs[0]).shape, subject)
-        macs = spec(node.op).macs(
-            node, [self.graph.tensor(n).shape for n in node.inputs], self.graph.tensor(node.name).shape
-        )
+        macs = macs_of(node, self.graph)
         return Layer(node.name, node.op, node.origin, (node.name,), macs, node.inputs[0], size, out, out)
 
     def _size(self, shape: tuple[int, ...], subject: Subject) -> FeatureMap:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from lowwatt.ir.arithmetic import HARD_SIGMOID_FIX_POINT
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.ir.ops import spec
 from lowwatt.ir.ops.activation import hard_input_fix_point
-from lowwatt.ir.arithmetic import HARD_SIGMOID_FIX_POINT
 from lowwatt.types import QuantParams
 
 MOVES = ("reshape", "identity", "fix", "slice")

@@ -187,7 +187,9 @@ class Strip:
         for lane, channel in enumerate(self._channels(range(group, group + 1), conv.channels)):
             bank = self.target.weight_banks.start + lane
             start = conv.weights + channel * count * width
-            self.emitter.load_bytes(CONSTANTS, start, bank, self._weight_address(conv, group), count, width, width, words)
+            self.emitter.load_bytes(
+                CONSTANTS, start, bank, self._weight_address(conv, group), count, width, width, words
+            )
 
     def _weight_address(self, conv: Convolution, group: int) -> int:
         taps = conv.phases[0].kernel[0] if conv.packed else conv.taps

@@ -1,0 +1,102 @@
+"""What each layer costs: its share of the program's time, the engines' cycles, traffic, and how well it uses the array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from lowwatt.compiler.clock import Times, Work, run, work_of
+from lowwatt.compiler.isa import ENGINES
+from lowwatt.compiler.segment import LayerInfo, Segment
+from lowwatt.compiler.subject import macs_of
+from lowwatt.ir.graph import Graph, Node
+from lowwatt.targets import Target
+
+_NS_PER_MS = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """One layer on the accelerator, or one node on the host.
+
+    `cycles`: clock cycles that each engine works (load, conv, misc, save; empty on the host). `ms`: by how much the
+    layer makes the program longer: from the end of what came before to its own last instruction's. `utilisation`: share
+    of the array's peak over that time, `array_use` over the array's own cycles. `bound_by`: the engine that works
+    longest, or "host (estimate)". `first`, `last`: its instructions in its segment, half-open. `start_ms`, `end_ms`:
+    when its first instruction begins and its last one ends, in its segment.
+    `ms` on the host is an estimate, not part of any published measurement.
+    """
+
+    name: str
+    op: str
+    origin: str
+    where: str
+    nodes: tuple[str, ...]
+    macs: int
+    cycles: Mapping[str, float]
+    load_bytes: int
+    save_bytes: int
+    ms: float
+    utilisation: float
+    bound_by: str
+    array_use: float = 0.0
+    first: int = 0
+    last: int = 0
+    start_ms: float = 0.0
+    end_ms: float = 0.0
+
+
+def accelerator_costs(segment: Segment, target: Target) -> list[LayerCost]:
+    """A row for each layer of an accelerator's segment; their `ms` add up to the segment's time."""
+    work = work_of(segment.instructions)
+    times = run(work, target.costs, target.cycle_ns)
+    return list(_rows(segment, target, work, times))
+
+
+def _rows(segment: Segment, target: Target, work: Work, times: Times) -> Iterator[LayerCost]:
+    front = 0.0
+    for layer, span in segment.ranges():
+        part = slice(span.start, span.stop)
+        end = float(times.end[part].max(initial=front))
+        yield _row(layer, span, target, work, times, max(0.0, end - front))
+        front = max(front, end)
+
+
+def _row(layer: LayerInfo, span: range, target: Target, work: Work, times: Times, ns: float) -> LayerCost:
+    part = slice(span.start, span.stop)
+    engines, duration = work.engines[part], times.duration[part]
+    names = [name.lower() for name in ENGINES]
+    cycles = {name: round(float(duration[engines == k].sum()) / target.cycle_ns, 3) for k, name in enumerate(names)}
+    worked = float(work.cycles[part][engines == ENGINES.index("CONV")].sum())
+    peak = target.array.macs_per_cycle
+    return LayerCost(
+        layer.name,
+        layer.op,
+        layer.origin,
+        "dpu",
+        layer.nodes,
+        layer.macs,
+        {name: cycles[name] for name in ("load", "conv", "misc", "save")},
+        int(work.bytes[part][engines == ENGINES.index("LOAD")].sum()),
+        int(work.bytes[part][engines == ENGINES.index("SAVE")].sum()),
+        ns / _NS_PER_MS,
+        layer.macs / (peak * ns / target.cycle_ns) if ns else 0.0,
+        max(cycles, key=lambda name: cycles[name]),
+        layer.macs / (peak * worked) if worked else 0.0,
+        span.start,
+        span.stop,
+        float(np.min(times.start[part], initial=np.inf)) / _NS_PER_MS if len(span) else 0.0,
+        float(times.end[part].max(initial=0.0)) / _NS_PER_MS,
+    )
+
+
+def host_cost(node: Node, graph: Graph, target: Target) -> LayerCost:
+    """An estimate: the published host cost an output element, and the assumed cost a multiply-accumulate."""
+    macs, elements = macs_of(node, graph), prod(graph.tensor(node.name).shape[1:])
+    ns = 0.0 if node.op in ("reshape", "identity") else target.host.element_ns * elements + target.host.mac_ns * macs
+    return LayerCost(
+        node.name, node.op, node.origin, "host", (node.name,), macs, {}, 0, 0, ns / _NS_PER_MS, 0.0, "host (estimate)"
+    )
