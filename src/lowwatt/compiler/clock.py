@@ -109,7 +109,8 @@ def durations(work: Work, costs: Costs, cycle_ns: float) -> Numbers:
     )
     a_byte = np.array([1 / costs.load_gb_s, 1 / costs.save_gb_s, 0.0, 0.0])
     engines = work.engines
-    return work.counts * fixed[engines] + work.bytes * a_byte[engines] + work.cycles * cycle_ns
+    found: Numbers = work.counts * fixed[engines] + work.bytes * a_byte[engines] + work.cycles * cycle_ns
+    return found
 
 
 def run(work: Work, costs: Costs, cycle_ns: float) -> Times:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 
-from lowwatt.compiler.costs import accelerator_costs, host_cost
+from lowwatt.compiler.costs import LayerCost, accelerator_costs, host_cost
 from lowwatt.compiler.lowering import lower
 from lowwatt.compiler.partition import partition
-from lowwatt.compiler.program import LayerCost, Program
+from lowwatt.compiler.program import Program
 from lowwatt.compiler.rules import Verdict, check
 from lowwatt.compiler.segment import Segment
 from lowwatt.errors import ToolError

@@ -311,21 +311,25 @@ class Builder:
             last[written] = max(last.get(written, 0), index)
             for name in (layer.input, *(layer.misc.operands if layer.misc else ())):
                 last[owner.of(name)] = index
-        sizes, addresses = {INPUTS: 0, OUTPUTS: 0}, {}
+        ahead = _AHEAD if self.target.options.augmentation else 0
+        sizes, addresses = {INPUTS: ahead, OUTPUTS: ahead}, {}
         for register, names in ((INPUTS, self.graph.inputs), (OUTPUTS, self.graph.outputs)):
             for name in dict.fromkeys(names):
                 if register == INPUTS or owner.of(name) not in addresses:
                     addresses[owner.of(name)] = (register, sizes[register])
                     sizes[register] += -(-self._bytes(owner.of(name)) // 16) * 16
         inner = [n for n in first if n not in addresses]
-        placed, sizes[WORKSPACE] = allocate(Lifetime(n, self._bytes(n), first[n], last[n]) for n in inner)
-        return sizes, addresses | {name: (WORKSPACE, at) for name, at in placed.items()}
+        placed, total = allocate(Lifetime(n, self._bytes(n), first[n], last[n]) for n in inner)
+        sizes[WORKSPACE] = ahead + total
+        return sizes, addresses | {name: (WORKSPACE, ahead + at) for name, at in placed.items()}
 
     def _bytes(self, name: str) -> int:
         shape = self.graph.tensor(name).shape
         return prod(shape[1:]) if len(shape) > 1 else prod(shape)
 
 
+_AHEAD = 32
+"""Bytes before the first map of a register where LOAD packs columns: the padding of a row begins before the row."""
 _MANY_ROWS = 24
 """Kernel rows that a window of stride 1 sees without going round the banks more often than it has addresses."""
 
