@@ -11,7 +11,7 @@ namespace {
 
 constexpr int64_t input_bytes = 300 << 10;  // of transformed tiles, which with their products should stay in the cache
 constexpr int64_t most_tiles = 96;
-constexpr int64_t transform_cost = 4;  // of a position and channel, in multiplications of a tile's lane
+constexpr int64_t transform_cost = 8;  // of a position and channel, in multiplications of a tile's lane
 
 constexpr int kernel_side = 3;
 constexpr int points[winograd_input][kernel_side] = {{1, 0, 0}, {1, 1, 1}, {1, -1, 1}, {1, 2, 4}, {1, -2, 4}, {0, 0, 1}};
