@@ -9,6 +9,7 @@ from lowwatt.compiler.lowering.build import Builder
 from lowwatt.compiler.lowering.emitter import Emitter
 from lowwatt.compiler.lowering.layer import Layer
 from lowwatt.compiler.lowering.legalize import legalize
+from lowwatt.compiler.lowering.space import Space
 from lowwatt.compiler.lowering.stream import emit_layer
 from lowwatt.compiler.lowering.tiling import tile
 from lowwatt.compiler.segment import LayerInfo, Segment
@@ -30,11 +31,11 @@ def lower(graph: Graph, target: Target, schedule: str = "vendor") -> Segment:
     if schedule not in SCHEDULES:
         raise ToolError(f"unknown schedule {schedule}", hint=did_you_mean(schedule, SCHEDULES))
     layers, dram = Builder(legalize(graph), target, lambda layer: _fits(layer, target)).run()
-    emitter, starts = Emitter(target), []
+    emitter, starts, space = Emitter(target), [], Space(target, runs_on=schedule == "best")
     for index, layer in enumerate(layers):
         emitter.layer = index
         starts.append(len(emitter.instructions))
-        emit_layer(layer, tile(layer, target), dram, emitter)
+        emit_layer(layer, tile(layer, target), dram, emitter, space)
     emitter.emit("END")
     drains = starts if schedule == "vendor" else ()
     instructions = synchronise(emitter.instructions, target, dram.sizes, drains)

@@ -27,7 +27,10 @@ class Emitter:
         self._save_port = 0
 
     def emit(self, name: str, **numbers: int) -> None:
-        """Append one instruction of real numbers."""
+        """Append one instruction of real numbers; words of a bank go round at its end."""
+        for key in numbers:
+            if key.startswith("bank_addr"):
+                numbers[key] %= self.target.bank_depth
         self.instructions.append(Instruction.make(self.isa.spec(name), **numbers))
         self.layers.append(self.layer)
 

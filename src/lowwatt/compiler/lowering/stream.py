@@ -8,13 +8,14 @@ it; that engines run ahead of one another is the tokens' business.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from lowwatt.compiler.bankmap import BankMap
 from lowwatt.compiler.dram import CONSTANTS, Dram, Region
 from lowwatt.compiler.lowering.emitter import Emitter
 from lowwatt.compiler.lowering.layer import Convolution, Layer, Misc, Phase
+from lowwatt.compiler.lowering.space import Space
 from lowwatt.compiler.lowering.tiling import Tiler, Tiling
 from lowwatt.errors import ToolError
 
@@ -22,16 +23,18 @@ _PADS = {"CONV": 15, "DPTWISE": 15, "POOL": 7, "ALU": 255}
 """Greatest pad_bottom and pad_right of each window instruction."""
 
 
-def emit_layer(layer: Layer, tiling: Tiling, dram: Dram, emitter: Emitter) -> None:
+def emit_layer(layer: Layer, tiling: Tiling, dram: Dram, emitter: Emitter, space: Space) -> None:
     """Append the instructions of a layer."""
     groups = ceil(layer.sink.channels / emitter.target.array.input_channels)
+    space.begin_layer()
     for columns in _cut(layer.sink.width, tiling.columns):
-        loaded = 0
+        source: tuple[BankMap, int] | None = None
         for chunk in _cut(groups, tiling.chunk):
-            strip = Strip(layer, tiling, dram, emitter, columns, chunk, loaded)
+            strip = Strip(layer, tiling, dram, emitter, space, columns, chunk, source)
             strip.run()
             # a map that fits whole stays for the next chunk of output channels
-            loaded = strip.loaded if layer.conv is not None and strip.source.rows >= layer.source.height else 0
+            keeps = layer.conv is not None and strip.source.rows >= layer.source.height
+            source = (strip.source, strip.loaded) if keeps else None
 
 
 def _cut(size: int, step: int) -> Iterator[range]:
@@ -56,41 +59,46 @@ class Strip:
         tiling: Tiling,
         dram: Dram,
         emitter: Emitter,
+        space: Space,
         columns: range,
         groups: range,
-        loaded: int = 0,
+        source: tuple[BankMap, int] | None = None,
     ) -> None:
         self.layer, self.tiling, self.emitter, self.groups = layer, tiling, emitter, groups
-        self.target = emitter.target
-        self.lanes = self.target.array.input_channels
-        self.pixels = self.target.array.pixels
+        self.target, self.space, self.regions = emitter.target, space, dram.regions
+        self.lanes, self.pixels = self.target.array.input_channels, self.target.array.pixels
         self.axis = _axis(layer, columns)
-        tiler = Tiler(layer, self.target)
-        chunk = len(groups)
-        inputs = layer.source_groups(self.lanes) if layer.conv is not None else chunk
-        # inputs in image group 0; what CONV and MISC make in group 1
-        self.source = self._map(0, 0, tiling.source_wraps, len(self.axis.source), inputs, tiler.source_stride)
-        if layer.conv is None:
-            self.grid = self.source
-            free = 0
-        else:
-            self.grid = self._map(1, 0, tiling.grid_wraps, len(self.axis.grid), chunk, tiler.grid_stride)
-            free = self.grid.words
-        self.operands = []
-        for _ in layer.misc.operands if layer.misc is not None else ():
-            self.operands.append(self._map(1, free, tiling.grid_wraps, len(self.axis.grid), chunk, 1))
-            free += self.operands[-1].words
-        self.sink = self.grid
-        if layer.misc is not None:
-            self.sink = self._map(1, free, tiling.sink_wraps, len(self.axis.sink), chunk, layer.repeat[0])
-        self.regions = dram.regions
-        self.loaded = loaded
-        self._operand_rows = 0
-        self._finished = 0
-        self._weights: set[int] = set()
+        self.source, self.loaded = source or (self._source_map(), 0)
+        self.grid = self.source if layer.conv is None else self._map("made", tiling.grid_wraps, self._grid_stride)
+        count = 0 if layer.misc is None else len(layer.misc.operands)
+        self.operands = [self._map("made", tiling.grid_wraps, 1) for _ in range(count)]
+        self.sink = self.grid if layer.misc is None else self._sink_map()
+        self._operand_rows = self._finished = 0
+        self._weights: dict[int, int] = {}
+        self._bias = self._misc_weights = self._misc_bias = 0
 
-    def _map(self, group: int, base: int, wraps: int, columns: int, words: int, stride: int) -> BankMap:
-        return BankMap(group * self.pixels, self.pixels, base, wraps, columns, words, stride)
+    @property
+    def _grid_stride(self) -> int:
+        return Tiler(self.layer, self.target).grid_stride
+
+    def _source_map(self) -> BankMap:
+        """Ring of inputs, in image group 0."""
+        layer = self.layer
+        words = layer.source_groups(self.lanes) if layer.conv is not None else len(self.groups)
+        stride = Tiler(layer, self.target).source_stride
+        return self._placed("inputs", 0, self.tiling.source_wraps, len(self.axis.source), words, stride)
+
+    def _map(self, ring: str, wraps: int, stride: int) -> BankMap:
+        """Ring of the grid's size, in image group 1, where CONV and MISC write."""
+        return self._placed(ring, 1, wraps, len(self.axis.grid), len(self.groups), stride)
+
+    def _sink_map(self) -> BankMap:
+        columns, stride = len(self.axis.sink), self.layer.repeat[0]
+        return self._placed("made", 1, self.tiling.sink_wraps, columns, len(self.groups), stride)
+
+    def _placed(self, ring: str, group: int, wraps: int, columns: int, words: int, stride: int) -> BankMap:
+        found = BankMap(group * self.pixels, self.pixels, 0, wraps, columns, words, stride)
+        return replace(found, base=self.space.take(ring, found.words))
 
     # -- the walk -----------------------------------------------------------------------------------------------
 
@@ -170,15 +178,15 @@ class Strip:
 
     def _load_bias(self, address: int, channels: int) -> None:
         here = self._channels(self.groups, channels)
-        bank = self.target.bias_bank
-        size = len(here)
-        self.emitter.load_bytes(CONSTANTS, address + here.start, bank, 0, 1, size, size, len(self.groups))
+        self._bias = self.space.take("bias", len(self.groups))
+        bank, size = self.target.bias_bank, len(here)
+        self.emitter.load_bytes(CONSTANTS, address + here.start, bank, self._bias, 1, size, size, len(self.groups))
 
     def _load_weights(self, conv: Convolution, group: int) -> None:
         """Weights of a channel group, one LOAD an output channel."""
         if group in self._weights:
             return
-        self._weights.add(group)
+        self._weights[group] = self.space.take("weights", self._weight_words(conv))
         channels, words = self.layer.source.channels, self.layer.source_groups(self.lanes)
         count, width = conv.taps, channels
         if conv.packed:
@@ -187,13 +195,13 @@ class Strip:
         for lane, channel in enumerate(self._channels(range(group, group + 1), conv.channels)):
             bank = self.target.weight_banks.start + lane
             start = conv.weights + channel * count * width
-            self.emitter.load_bytes(
-                CONSTANTS, start, bank, self._weight_address(conv, group), count, width, width, words
-            )
+            address = self._weights[group]
+            self.emitter.load_bytes(CONSTANTS, start, bank, address, count, width, width, words)
 
-    def _weight_address(self, conv: Convolution, group: int) -> int:
+    def _weight_words(self, conv: Convolution) -> int:
+        """Words of one output channel's weights."""
         taps = conv.phases[0].kernel[0] if conv.packed else conv.taps
-        return (group - self.groups.start) * taps * self.layer.source_groups(self.lanes)
+        return taps * self.layer.source_groups(self.lanes)
 
     def _load_depthwise(self, misc: Misc) -> None:
         assert self.target.depthwise_bank is not None
@@ -201,14 +209,10 @@ class Strip:
         start = misc.weights + channels.start
         positions, bank = self.layer.window.positions, self.target.depthwise_bank
         words = len(self.groups)
-        self.emitter.load_bytes(CONSTANTS, start, bank, 0, positions, total, len(channels), words)
-        start, size = misc.bias + channels.start, len(channels)
+        self._misc_weights = self.space.take("depthwise", positions * words)
+        self.emitter.load_bytes(CONSTANTS, start, bank, self._misc_weights, positions, total, len(channels), words)
+        start, size, self._misc_bias = misc.bias + channels.start, len(channels), self.space.take("bias", words)
         self.emitter.load_bytes(CONSTANTS, start, self.target.bias_bank, self._misc_bias, 1, size, size, words)
-
-    @property
-    def _misc_bias(self) -> int:
-        """Word of the depthwise bias, behind the convolution's."""
-        return len(self.groups) if self.layer.conv is not None else 0
 
     # -- CONV ---------------------------------------------------------------------------------------------------
 
@@ -234,8 +238,8 @@ class Strip:
             "shift_cut": conv.scaling.shift_cut,
             "shift_bias": conv.scaling.shift_bias,
             "act_type": conv.scaling.act_type,
-            "bank_addr_weights": self._weight_address(conv, group) + offset * words,
-            "bank_addr_bias": group - self.groups.start,
+            "bank_addr_weights": self._weights[group] + offset * words,
+            "bank_addr_bias": self._bias + group - self.groups.start,
             "channel_group": words,
             "channel_offset": words * self.lanes - self._input_channels(conv),
             "length": len(columns),
@@ -415,7 +419,7 @@ class Strip:
         if misc.has_weights:
             numbers |= {
                 "act_type": misc.scaling.act_type,
-                "bank_addr_weights": 0,
+                "bank_addr_weights": self._misc_weights,
                 "bank_addr_bias": self._misc_bias,
                 "jump_read_weights": len(self.groups),
             }
