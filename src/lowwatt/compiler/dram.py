@@ -25,6 +25,8 @@ class Region:
     channels: int
     pixel_bytes: int
     row_bytes: int
+    last: int | None = None
+    """Greatest distance of a row from the first, in bytes: further ones are moved back to there (`stretches`)."""
 
     @classmethod
     def dense(cls, register: int, address: int, size: FeatureMap) -> Region:
@@ -44,11 +46,20 @@ class Region:
 
     def at(self, row: int, column: int, channel: int = 0) -> int:
         """Address of an element."""
-        return self.address + row * self.row_bytes + column * self.pixel_bytes + channel
+        down = row * self.row_bytes
+        if self.last is not None:
+            down = min(down, self.last)
+        return self.address + down + column * self.pixel_bytes + channel
 
     def part(self, channel: int, channels: int) -> Region:
         """Some of its channels."""
         return replace(self, address=self.address + channel, channels=channels)
+
+    def stretches(self, height: int, width: int) -> Region:
+        """The same pixels cut into rows of another width; the last rows are moved back so that all are full."""
+        rest = self.height * self.width - width
+        row = width * self.pixel_bytes
+        return replace(self, height=height, width=width, row_bytes=row, last=rest * self.pixel_bytes)
 
     def shaped(self, size: FeatureMap) -> Region:
         """The same bytes as a map of another shape."""

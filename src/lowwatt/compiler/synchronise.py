@@ -8,7 +8,7 @@ that earlier ones imply are left out: an instruction knows what its engine, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,14 +43,26 @@ class Trace:
                 before = [self._written[other][slab] for slab in (*accesses.reads, *accesses.writes)]
                 before += [self._read[other][slab] for slab in accesses.writes]
                 needed[other] = max((int(part.max()) for part in before), default=-1)
-        for kind, stretch, tables in (
-            ("SAVE", accesses.dram_read, self._saved),
-            ("LOAD", accesses.dram_write, self._loaded),
-        ):
+        for kind, stretch, tables in self._dram(accesses):
             if stretch is not None and stretch.region in tables:
                 at = _bytes(tables[stretch.region], stretch)
                 needed[_INDEX[kind]] = max(needed[_INDEX[kind]], int(at.max(initial=-1)))
         return needed
+
+    def _dram(self, accesses: Accesses) -> Iterator[tuple[str, Stretch | None, Mapping[int, NDArray[np.int32]]]]:
+        """Who wrote what is read, and who read what is written."""
+        yield "SAVE", accesses.dram_read, self._saved
+        yield "LOAD", accesses.dram_write, self._loaded
+
+    def all_conflicts(self, accesses: Accesses, engine: int) -> set[int]:
+        """Every instruction of an engine that must be done before these accesses."""
+        parts = [self._written[engine][slab].ravel() for slab in (*accesses.reads, *accesses.writes)]
+        parts += [self._read[engine][slab].ravel() for slab in accesses.writes]
+        for kind, stretch, tables in self._dram(accesses):
+            if stretch is not None and stretch.region in tables and _INDEX[kind] == engine:
+                parts.append(_bytes(tables[stretch.region], stretch).ravel())
+        found = set(np.unique(np.concatenate(parts)).tolist()) if parts else set()
+        return found - {-1}
 
     def note(self, accesses: Accesses, engine: int, index: int) -> None:
         """Remember an instruction's accesses."""

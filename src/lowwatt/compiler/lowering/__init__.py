@@ -9,9 +9,11 @@ from lowwatt.compiler.lowering.build import Builder
 from lowwatt.compiler.lowering.emitter import Emitter
 from lowwatt.compiler.lowering.layer import Layer
 from lowwatt.compiler.lowering.legalize import legalize
+from lowwatt.compiler.lowering.mapping import flatten
 from lowwatt.compiler.lowering.space import Space
 from lowwatt.compiler.lowering.stream import emit_layer
 from lowwatt.compiler.lowering.tiling import tile
+from lowwatt.compiler.schedule import order_loads
 from lowwatt.compiler.segment import LayerInfo, Segment
 from lowwatt.compiler.synchronise import synchronise
 from lowwatt.errors import ToolError, did_you_mean
@@ -30,17 +32,23 @@ def lower(graph: Graph, target: Target, schedule: str = "vendor") -> Segment:
     """
     if schedule not in SCHEDULES:
         raise ToolError(f"unknown schedule {schedule}", hint=did_you_mean(schedule, SCHEDULES))
-    layers, dram = Builder(legalize(graph), target, lambda layer: _fits(layer, target)).run()
+    layers, dram = Builder(legalize(graph), target, lambda layer: _fits(layer, target), schedule == "best").run()
+    if schedule == "best":
+        layers = [flatten(layer, target) for layer in layers]
     emitter, starts, space = Emitter(target), [], Space(target, runs_on=schedule == "best")
     for index, layer in enumerate(layers):
         emitter.layer = index
         starts.append(len(emitter.instructions))
         emit_layer(layer, tile(layer, target), dram, emitter, space)
     emitter.emit("END")
+    order = list(range(len(emitter.instructions)))
+    if schedule == "best":
+        order = order_loads(emitter.instructions, target, dram.sizes)
     drains = starts if schedule == "vendor" else ()
-    instructions = synchronise(emitter.instructions, target, dram.sizes, drains)
+    instructions = synchronise([emitter.instructions[k] for k in order], target, dram.sizes, drains)
+    owners = [emitter.layers[k] for k in order]
     infos = [LayerInfo(layer.name, layer.op, layer.origin, layer.nodes, layer.macs) for layer in layers]
-    return Segment("dpu", graph, infos, dram, instructions, emitter.layers)
+    return Segment("dpu", graph, infos, dram, instructions, owners)
 
 
 def _fits(layer: Layer, target: Target) -> bool:

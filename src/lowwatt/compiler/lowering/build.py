@@ -12,6 +12,7 @@ from lowwatt.compiler.dram import CONSTANTS, INPUTS, OUTPUTS, WORKSPACE, Dram, L
 from lowwatt.compiler.lowering import numbers
 from lowwatt.compiler.lowering.layer import Convolution, Layer, Misc, Phase
 from lowwatt.compiler.lowering.legalize import MOVES, copies
+from lowwatt.compiler.lowering.order import spread
 from lowwatt.compiler.subject import FeatureMap, Subject, Window, macs_of
 from lowwatt.errors import ToolError
 from lowwatt.ir import arithmetic
@@ -28,8 +29,8 @@ Fits = Callable[[Layer], bool]
 class Builder:
     """Walks a legal graph once and makes its layers; then places its maps and constants."""
 
-    def __init__(self, graph: Graph, target: Target, fits: Fits) -> None:
-        self.graph, self.target = graph, target
+    def __init__(self, graph: Graph, target: Target, fits: Fits, spreads: bool = False) -> None:
+        self.graph, self.target, self._spreads = graph, target, spreads
         self._fits = fits
         self._producers, self._consumers = graph.producers(), graph.consumers()
         self._copies = set(copies(graph))
@@ -44,7 +45,19 @@ class Builder:
         for node in self.graph.nodes:
             if node.op != "concat" and (node.op not in MOVES or node.name in self._copies):
                 self._take(node)
+        if self._spreads:
+            self.layers = spread(self.layers, self._writers)
         return self.layers, self._place()
+
+    def _writers(self, name: str) -> set[str]:
+        """Names of the layers that write a tensor: its own, its source's, or those of all members of a concat."""
+        if name in self._last:
+            return {self._last[name].name}
+        node = self._producers.get(name)
+        if node is None:
+            return set()
+        sources = node.inputs if node.op == "concat" else node.inputs[:1]
+        return set().union(*(self._writers(source) for source in sources))
 
     # -- layers -------------------------------------------------------------------------------------------------
 

@@ -96,8 +96,11 @@ class Misc:
 
 @dataclass(slots=True)
 class Layer:
-    """`source` is read from DRAM, `grid` is what the array makes of it (the source itself without a convolution), and
-    `sink` what goes back. `copies` are the rows and columns by which a copy repeats each pixel, `pads` what it adds.
+    """A layer, ready to be tiled and emitted.
+
+    `source` is read from DRAM, `grid` is what the array makes of it (the source itself without a convolution), and
+    `sink` what goes back. `copies` are the rows and columns by which a copy repeats each pixel, `pads` what it adds. `flat`: rows are stretches of pixels, not
+    rows of the maps (`lowering.mapping`).
     """
 
     name: str
@@ -114,6 +117,7 @@ class Layer:
     repeat: Pair = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     fill: int = 0
+    flat: bool = False
 
     @property
     def window(self) -> Window:

@@ -106,6 +106,7 @@ class Strip:
         """Rows from top to bottom."""
         if self.layer.conv is not None:
             self._load_bias(self.layer.conv.bias, self.layer.conv.channels)
+            self._load_ahead(self.layer.conv)
         if self.layer.misc is not None and self.layer.misc.has_weights:
             self._load_depthwise(self.layer.misc)
         rows = self.layer.grid.height
@@ -136,9 +137,13 @@ class Strip:
     def _channels(self, groups: range, total: int) -> range:
         return range(groups.start * self.lanes, min(total, groups.stop * self.lanes))
 
+    def _region(self, name: str) -> Region:
+        """Where a map lies, in rows as the layer sees them."""
+        region, grid = self.regions[name], self.layer.grid
+        return region.stretches(grid.height, grid.width) if self.layer.flat else region
+
     def _source_region(self) -> Region:
-        region = self.regions[self.layer.input]
-        source = self.layer.source
+        source, region = self.layer.source, self._region(self.layer.input)
         if (region.height, region.width, region.channels) != (source.height, source.width, source.channels):
             region = region.shaped(source)
         if self.layer.conv is None:
@@ -197,6 +202,11 @@ class Strip:
             start = conv.weights + channel * count * width
             address = self._weights[group]
             self.emitter.load_bytes(CONSTANTS, start, bank, address, count, width, width, words)
+
+    def _load_ahead(self, conv: Convolution) -> None:
+        """Weights before the first rows: rows wait for the layer before, weights need not wait behind them."""
+        if self.space.runs_on:
+            self._load_weights(conv, self.groups.start)
 
     def _weight_words(self, conv: Convolution) -> int:
         """Words of one output channel's weights."""
@@ -335,7 +345,7 @@ class Strip:
         channels = self._channels(self.groups, self.layer.grid.channels)
         for row in range(self._operand_rows, stop):
             for name, operand in zip(misc.operands, self.operands, strict=True):
-                region = self.regions[name].part(channels.start, len(channels))
+                region = self._region(name).part(channels.start, len(channels))
                 bank, address = operand.place(row)
                 self._load_row(bank, address, region, row, self.axis.grid, operand.pixel_words)
         self._operand_rows = max(self._operand_rows, stop)
@@ -435,7 +445,7 @@ class Strip:
 
     def _save_rows(self, rows: range) -> None:
         channels = self._channels(self.groups, self.layer.sink.channels)
-        region = self.regions[self.layer.name].part(channels.start, len(channels))
+        region = self._region(self.layer.name).part(channels.start, len(channels))
         for row in rows:
             bank, address = self.sink.place(row)
             start = region.at(row, self.axis.sink.start)
