@@ -1,7 +1,7 @@
 """Mean error over published board times of costs that were fitted without the network's family.
 
 For each family the costs are fitted anew (fit_costs.py) to the rows of all others, and the family's own rows modelled
-with them. The costs of the targets' files play no part but for those that the fit leaves alone.
+with them. The costs of the targets' files play no part.
 
     python benchmarks/compiler_zoo_leave_one_out.py
 """
