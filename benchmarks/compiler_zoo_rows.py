@@ -1,8 +1,8 @@
 """Mean error of the modelled accelerator time over published board times; nothing is fitted here.
 
 Published: frames a second with many threads of single-core boards in the vendor's model zoo (zoo_rows.py states which
-rows, and by what rules). The costs are those of the targets' files, whose provenance says what they were fitted to; what
-no fit has seen is in compiler_zoo_holdout.py, and what a fit without a family makes of it in
+rows, and by what rules). The costs are those of the targets' files, whose provenance says what they were fitted to;
+what no fit has seen is in compiler_zoo_holdout.py, and what a fit without a family makes of it in
 compiler_zoo_leave_one_out.py.
 
     python benchmarks/compiler_zoo_rows.py
