@@ -1,5 +1,5 @@
-// What this processor can do. One binary runs everywhere: code for an instruction set stands in a file compiled with its
-// flags (kernel_*.cpp), or behind a target attribute, and is chosen at run time.
+// What this processor can do. One binary runs everywhere: code for an instruction set stands in a file compiled with
+// its flags (kernel_*.cpp), or behind a target attribute, and is chosen at run time.
 #pragma once
 
 #if defined(__GNUC__)

@@ -38,8 +38,8 @@ void DirectConvolution::pack(const int8_t* weights, const int32_t* bias) {
             weights_.put(byte, i % run % values, values, *weights);
             sum += *weights;
         }
-        // 32 bits that may wrap: the sums do so too
-        bias_[size_t(panel * panel_width + channel)] = int32_t(uint32_t(bias[o] - 2 * kernel_.direct.offset * sum));
+        const int32_t whole = int32_t(bias[o] - 2 * kernel_.direct.offset * sum);  // fits: check_range
+        bias_[size_t(panel * panel_width + channel)] = epilogue_.is_plain_shift() ? epilogue_.start(whole) : whole;
     }
 }
 

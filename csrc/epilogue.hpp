@@ -23,9 +23,10 @@ struct Epilogue {
     static constexpr int leaky_factor = 26;
     static constexpr int leaky_shift = 8;
 
-    // Nothing but R(a / 2^shift) with shift > 0 and the bounds: what kernels do in vectors of their own.
+    // Nothing but R(a / 2^shift) with shift > 0 and the bounds. Then a = 2 * sum + bias, as convolutions have it, needs
+    // no doubling: R(a / 2^shift) = (sum + start(bias)) >> (shift - 1), and the sum may start from there.
     bool is_plain_shift() const { return shift > 0 && !leaky; }
-    int32_t half() const { return 1 << (shift - 1); }
+    int32_t start(int32_t bias) const { return (bias + half()) >> 1; }
 
     // Any accumulator: 64 bits.
     LOWWATT_INLINE int8_t apply(int64_t a) const {
@@ -45,6 +46,7 @@ struct Epilogue {
     }
 
 private:
+    int32_t half() const { return 1 << (shift - 1); }
     LOWWATT_INLINE int8_t round(int64_t a, int digits) const {
         if (digits > 0) a = (a + (int64_t(1) << (digits - 1))) >> digits;
         else a = grow(int32_t(std::clamp<int64_t>(a, -128, 128)));

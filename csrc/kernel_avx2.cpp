@@ -11,7 +11,7 @@ namespace {
 struct Avx2Pairs {
     using Vector = __m256i;
     static constexpr int rows = 6, panels = 1, values = 2, offset = 0, lanes = 8;
-    static LOWWATT_INLINE Vector zero() { return _mm256_setzero_si256(); }
+    static LOWWATT_INLINE Vector begin(const int32_t* starts) { return load_sums(starts); }
     static LOWWATT_INLINE Vector load(const char* panel) {
         return _mm256_load_si256(reinterpret_cast<const Vector*>(panel));
     }
@@ -30,14 +30,10 @@ struct Avx2Pairs {
     static LOWWATT_INLINE void store(int32_t* to, Vector sums) {
         _mm256_storeu_si256(reinterpret_cast<Vector*>(to), sums);
     }
-    static LOWWATT_INLINE Vector shifted(Vector sums, const int32_t* bias, const Epilogue& epilogue) {
-        const Vector added = _mm256_add_epi32(load_sums(bias), _mm256_set1_epi32(epilogue.half()));
-        return _mm256_sra_epi32(_mm256_add_epi32(_mm256_slli_epi32(sums, 1), added),
-                                _mm_cvtsi32_si128(epilogue.shift));
-    }
-    static LOWWATT_INLINE void round(const Vector* sums, const int32_t* bias, const Epilogue& epilogue, int8_t* out) {
-        const Vector words = _mm256_packs_epi32(shifted(sums[0], bias, epilogue),
-                                                shifted(sums[1], bias + lanes, epilogue));
+    static LOWWATT_INLINE Vector add(Vector x, Vector y) { return _mm256_add_epi32(x, y); }
+    static LOWWATT_INLINE void round(const Vector* sums, const Epilogue& epilogue, int8_t* out) {
+        const __m128i digits = _mm_cvtsi32_si128(epilogue.shift - 1);
+        const Vector words = _mm256_packs_epi32(_mm256_sra_epi32(sums[0], digits), _mm256_sra_epi32(sums[1], digits));
         const Vector ordered = _mm256_permute4x64_epi64(words, 0b11011000);  // packing works in halves
         const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1));
         const __m128i bounded = _mm_min_epi8(_mm_max_epi8(bytes, _mm_set1_epi8(char(epilogue.low))),

@@ -11,7 +11,7 @@ namespace {
 struct Avx512Pairs {
     using Vector = __m512i;
     static constexpr int rows = 8, panels = 3, values = 2, offset = 0, lanes = 16;
-    static LOWWATT_INLINE Vector zero() { return _mm512_setzero_si512(); }
+    static LOWWATT_INLINE Vector begin(const int32_t* starts) { return load_sums(starts); }
     static LOWWATT_INLINE Vector load(const char* panel) { return _mm512_load_si512(panel); }
     static LOWWATT_INLINE Vector spread(const char* x) {
         int32_t word;
@@ -24,10 +24,10 @@ struct Avx512Pairs {
     static LOWWATT_INLINE Vector sums(Vector acc) { return acc; }
     static LOWWATT_INLINE Vector load_sums(const int32_t* sums) { return _mm512_loadu_si512(sums); }
     static LOWWATT_INLINE void store(int32_t* to, Vector sums) { _mm512_storeu_si512(to, sums); }
-    static LOWWATT_INLINE void round(const Vector* sums, const int32_t* bias, const Epilogue& epilogue, int8_t* out) {
-        const Vector added = _mm512_add_epi32(load_sums(bias), _mm512_set1_epi32(epilogue.half()));
-        const Vector a = _mm512_add_epi32(_mm512_slli_epi32(*sums, 1), added);
-        const __m128i bytes = _mm512_cvtsepi32_epi8(_mm512_sra_epi32(a, _mm_cvtsi32_si128(epilogue.shift)));
+    static LOWWATT_INLINE Vector add(Vector x, Vector y) { return _mm512_add_epi32(x, y); }
+    static LOWWATT_INLINE void round(const Vector* sums, const Epilogue& epilogue, int8_t* out) {
+        const __m128i digits = _mm_cvtsi32_si128(epilogue.shift - 1);
+        const __m128i bytes = _mm512_cvtsepi32_epi8(_mm512_sra_epi32(*sums, digits));
         const __m128i bounded = _mm_min_epi8(_mm_max_epi8(bytes, _mm_set1_epi8(char(epilogue.low))),
                                              _mm_set1_epi8(char(epilogue.high)));
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out), bounded);

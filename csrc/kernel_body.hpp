@@ -1,9 +1,10 @@
 // The bodies of a Kernel's functions, compiled once for each instruction set by the file that includes this.
 //
-// `Lane` says how: the numbers of its TileSize; a type `Vector` of `lanes` 32-bit sums with `zero`, `load` of weights,
-// `spread` of one word of the input to all lanes and `multiply_add`; `sums`, the same as a plain vector, with
-// `load_sums` and `store`; `round`, which ends a row of sums as the epilogue says where that is no more than a shift and
-// bounds. All stands in an unnamed namespace or is inlined: no code of one instruction set may be linked into another's.
+// `Lane` says how: the numbers of its TileSize; a type `Vector` of `lanes` 32-bit sums, which `begin` at 32-bit numbers,
+// with `load` of weights, `spread` of one word of the input to all lanes and `multiply_add`; `sums`, the same as a
+// plain vector, with `load_sums`, `add` and `store`; `round`, which ends sixteen sums as an epilogue says that is a
+// plain shift. All stands in an unnamed namespace or is inlined: no code of one instruction set may be linked into
+// another's.
 #pragma once
 
 #include <cstring>
@@ -25,13 +26,14 @@ LOWWATT_INLINE void each(Step step) {
     each_of(step, std::make_integer_sequence<int, Count>{});
 }
 
-// A window of at most Rows pixels; the last one fills the tile up. `end` takes the vectors of each row and panel.
+// A window of at most Rows pixels; the last one fills the tile up. The sums of all panels' channels begin at `starts`;
+// `end` takes the vectors of each row and panel.
 template <typename Lane, int Rows, int Count, typename End>
-LOWWATT_INLINE void run_rows(const Window& window, const Panels& panels, const End& end) {
+LOWWATT_INLINE void run_rows(const Window& window, const Panels& panels, const int32_t* starts, const End& end) {
     constexpr int parts = panel_width / Lane::lanes, vectors = Count * parts;
     typename Lane::Vector acc[Rows][vectors];
     each<Rows>([&](auto r) LOWWATT_ALWAYS_INLINE {
-        each<vectors>([&](auto v) LOWWATT_ALWAYS_INLINE { acc[r][v] = Lane::zero(); });
+        each<vectors>([&](auto v) LOWWATT_ALWAYS_INLINE { acc[r][v] = Lane::begin(starts + v * Lane::lanes); });
     });
     const char* weights = panels.weights;
     const int64_t panel_bytes = panels.panel_bytes;
@@ -59,20 +61,21 @@ LOWWATT_INLINE void run_rows(const Window& window, const Panels& panels, const E
     });
 }
 
-// A full tile, or half a one where that is enough.
+// A full tile, or half of one where that is enough.
 template <typename Lane, int Count = Lane::panels, typename End>
-LOWWATT_INLINE void run_tile(const Window& window, const Panels& panels, const End& end) {
+LOWWATT_INLINE void run_tile(const Window& window, const Panels& panels, const int32_t* starts, const End& end) {
     static_assert(Lane::rows <= max_tile_rows && Lane::panels <= max_tile_panels);
     if constexpr (Count > 1)
-        if (panels.count < Count) return run_tile<Lane, Count - 1>(window, panels, end);
+        if (panels.count < Count) return run_tile<Lane, Count - 1>(window, panels, starts, end);
     constexpr int half = Lane::rows / 2;
-    if (window.rows > half) run_rows<Lane, Lane::rows, Count>(window, panels, end);
-    else run_rows<Lane, half, Count>(window, panels, end);
+    if (window.rows > half) run_rows<Lane, Lane::rows, Count>(window, panels, starts, end);
+    else run_rows<Lane, half, Count>(window, panels, starts, end);
 }
 
 template <typename Lane>
 void sums_tile(const Window& window, const Panels& panels, int32_t* sums) {
-    run_tile<Lane>(window, panels, [&](int row, int panel, const typename Lane::Vector* acc) LOWWATT_ALWAYS_INLINE {
+    constexpr int32_t zeros[Lane::panels * panel_width] = {};
+    run_tile<Lane>(window, panels, zeros, [&](int row, int panel, const auto* acc) LOWWATT_ALWAYS_INLINE {
         each<panel_width / Lane::lanes>([&](auto v) LOWWATT_ALWAYS_INLINE {
             Lane::store(sums + (panel * Lane::rows + row) * panel_width + v * Lane::lanes, Lane::sums(acc[v]));
         });
@@ -90,30 +93,39 @@ LOWWATT_INLINE void copy_some(const int8_t* q, int64_t count, int8_t* out) {
     for (int i = 0; i < (count & 3); ++i) out[i] = q[i];
 }
 
-// One row of sums, any epilogue.
+// Rows of sums whose epilogue is a plain shift.
 template <typename Lane>
-LOWWATT_INLINE void finish_row(const int32_t* sums, const int32_t* bias, const Epilogue& epilogue, int8_t* q) {
-    if (epilogue.is_plain_shift()) {
-        constexpr int parts = panel_width / Lane::lanes;
+LOWWATT_INLINE void finish_shift(const int32_t* sums, int rows, const Output& to, const Epilogue& epilogue) {
+    constexpr int parts = panel_width / Lane::lanes;
+    for (int row = 0; row < rows; ++row, sums += panel_width) {
         decltype(Lane::load_sums(sums)) a[parts];
-        each<parts>([&](auto v) LOWWATT_ALWAYS_INLINE { a[v] = Lane::load_sums(sums + v * Lane::lanes); });
-        return Lane::round(a, bias, epilogue, q);
+        each<parts>([&](auto v) LOWWATT_ALWAYS_INLINE {
+            a[v] = Lane::add(Lane::load_sums(sums + v * Lane::lanes), Lane::load_sums(to.bias + v * Lane::lanes));
+        });
+        int8_t q[panel_width];
+        Lane::round(a, epilogue, q);
+        copy_some(q, to.channels, to.out + row * to.row_stride);
     }
-    int32_t a[panel_width];
-    // unsigned: the sums of x + offset wrap, and the bias brings them back
-    for (int c = 0; c < panel_width; ++c) a[c] = int32_t(2 * uint32_t(sums[c]) + uint32_t(bias[c]));
-    epilogue.apply(a, q, panel_width);
+}
+
+// Rows of sums of any other epilogue.
+LOWWATT_INLINE void finish_any(const int32_t* sums, int rows, const Output& to, const Epilogue& epilogue) {
+    for (int row = 0; row < rows; ++row, sums += panel_width) {
+        int32_t a[panel_width];
+        int8_t q[panel_width];
+        // unsigned: the sums of x + offset wrap, and the bias brings them back
+        for (int c = 0; c < panel_width; ++c) a[c] = int32_t(2 * uint32_t(sums[c]) + uint32_t(to.bias[c]));
+        epilogue.apply(a, q, panel_width);
+        copy_some(q, to.channels, to.out + row * to.row_stride);
+    }
 }
 
 template <typename Lane>
 void finish(const int32_t* sums, int rows, const Output& output) {
     const Output to = output;  // copies, which writing the results cannot change
     const Epilogue epilogue = output.epilogue;
-    for (int row = 0; row < rows; ++row, sums += panel_width) {
-        int8_t q[panel_width];
-        finish_row<Lane>(sums, to.bias, epilogue, q);
-        copy_some(q, to.channels, to.out + row * to.row_stride);
-    }
+    if (epilogue.is_plain_shift()) finish_shift<Lane>(sums, rows, to, epilogue);
+    else finish_any(sums, rows, to, epilogue);
 }
 
 // What is left from panel `panel` on.
@@ -136,14 +148,14 @@ void direct_tile(const Window& window, const Panels& panels, const Output& outpu
     if (!output.epilogue.is_plain_shift()) return direct_tile_through_sums<Lane>(window, panels, output);
     const Output to = output;  // copies, which writing the results cannot change
     const Epilogue epilogue = output.epilogue;
-    run_tile<Lane>(window, panels, [&](int row, int panel, const typename Lane::Vector* acc) LOWWATT_ALWAYS_INLINE {
+    run_tile<Lane>(window, panels, to.bias, [&](int row, int panel, const auto* acc) LOWWATT_ALWAYS_INLINE {
         if (row >= window.rows) return;
         constexpr int parts = panel_width / Lane::lanes;
         const int first = panel * panel_width;
         decltype(Lane::sums(*acc)) a[parts];
         each<parts>([&](auto v) LOWWATT_ALWAYS_INLINE { a[v] = Lane::sums(acc[v]); });
         int8_t q[panel_width];
-        Lane::round(a, to.bias + first, epilogue, q);
+        Lane::round(a, epilogue, q);
         copy_some(q, to.channels - first, to.out + first + row * to.row_stride);
     });
 }

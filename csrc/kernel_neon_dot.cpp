@@ -11,7 +11,7 @@ namespace {
 struct NeonBytes : NeonSums {
     using Vector = int32x4_t;
     static constexpr int rows = 6, panels = 1, values = 4, offset = 0;
-    static LOWWATT_INLINE Vector zero() { return vdupq_n_s32(0); }
+    static LOWWATT_INLINE Vector begin(const int32_t* starts) { return vld1q_s32(starts); }
     static LOWWATT_INLINE int8x16_t load(const char* panel) { return vld1q_s8(reinterpret_cast<const int8_t*>(panel)); }
     static LOWWATT_INLINE int8x16_t spread(const char* x) {
         int32_t word;

@@ -13,14 +13,12 @@ struct NeonSums {
     static constexpr int lanes = 4;
     static LOWWATT_INLINE int32x4_t load_sums(const int32_t* sums) { return vld1q_s32(sums); }
     static LOWWATT_INLINE void store(int32_t* to, int32x4_t sums) { vst1q_s32(to, sums); }
-    static LOWWATT_INLINE int16x4_t shifted(int32x4_t sums, const int32_t* bias, const Epilogue& epilogue) {
-        const int32x4_t added = vaddq_s32(vld1q_s32(bias), vdupq_n_s32(epilogue.half()));
-        return vqmovn_s32(vshlq_s32(vaddq_s32(vshlq_n_s32(sums, 1), added), vdupq_n_s32(-epilogue.shift)));
-    }
-    static LOWWATT_INLINE void round(const int32x4_t* sums, const int32_t* bias, const Epilogue& epilogue, int8_t* out) {
+    static LOWWATT_INLINE int32x4_t add(int32x4_t x, int32x4_t y) { return vaddq_s32(x, y); }
+    static LOWWATT_INLINE void round(const int32x4_t* sums, const Epilogue& epilogue, int8_t* out) {
+        const int32x4_t digits = vdupq_n_s32(1 - epilogue.shift);  // left, so negative
         for (int v = 0; v < panel_width / lanes; v += 2) {
-            const int16x8_t words = vcombine_s16(shifted(sums[v], bias + v * lanes, epilogue),
-                                                 shifted(sums[v + 1], bias + (v + 1) * lanes, epilogue));
+            const int16x8_t words =
+                vcombine_s16(vqmovn_s32(vshlq_s32(sums[v], digits)), vqmovn_s32(vshlq_s32(sums[v + 1], digits)));
             const int8x8_t above = vmax_s8(vqmovn_s16(words), vdup_n_s8(int8_t(epilogue.low)));
             vst1_s8(out + v * lanes, vmin_s8(above, vdup_n_s8(int8_t(epilogue.high))));
         }
@@ -32,7 +30,10 @@ struct NeonPairs : NeonSums {
     struct Vector {
         int32x4_t low, high;  // sums of two channels each, the two values of a pair apart
     };
-    static LOWWATT_INLINE Vector zero() { return {vdupq_n_s32(0), vdupq_n_s32(0)}; }
+    static LOWWATT_INLINE Vector begin(const int32_t* starts) {
+        const int32x4_t all = vld1q_s32(starts), none = vdupq_n_s32(0);
+        return {vzip1q_s32(all, none), vzip2q_s32(all, none)};
+    }
     static LOWWATT_INLINE int16x8_t load(const char* panel) {
         return vld1q_s16(reinterpret_cast<const int16_t*>(panel));
     }

@@ -15,7 +15,7 @@ struct PlainPairs {
     struct Pair {
         int16_t first, second;
     };
-    static LOWWATT_INLINE Vector zero() { return {}; }
+    static LOWWATT_INLINE Vector begin(const int32_t* starts) { return load_sums(starts); }
     static LOWWATT_INLINE Weights load(const char* panel) {
         Weights w;
         std::memcpy(&w, panel, sizeof w);
@@ -33,16 +33,19 @@ struct PlainPairs {
         }
         return acc;
     }
-    static LOWWATT_INLINE void round(const Vector* sums, const int32_t* bias, const Epilogue& epilogue, int8_t* out) {
-        int32_t a[lanes];
-        for (int c = 0; c < lanes; ++c) a[c] = 2 * sums->sum[c] + bias[c];
-        epilogue.apply(a, out, lanes);
+    static LOWWATT_INLINE void round(const Vector* sums, const Epilogue& epilogue, int8_t* out) {
+        for (int c = 0; c < lanes; ++c)
+            out[c] = int8_t(std::clamp(sums->sum[c] >> (epilogue.shift - 1), epilogue.low, epilogue.high));
     }
     static LOWWATT_INLINE Vector sums(const Vector& acc) { return acc; }
     static LOWWATT_INLINE Vector load_sums(const int32_t* sums) {
         Vector v;
         std::memcpy(v.sum, sums, sizeof v.sum);
         return v;
+    }
+    static LOWWATT_INLINE Vector add(Vector x, const Vector& y) {
+        for (int c = 0; c < lanes; ++c) x.sum[c] += y.sum[c];
+        return x;
     }
     static LOWWATT_INLINE void store(int32_t* to, const Vector& sums) { std::memcpy(to, sums.sum, sizeof sums.sum); }
 };

@@ -1,11 +1,11 @@
 // The 3x3 convolution of stride 1 by Winograd's F(4x4, 3x3), exact on integers: a quarter of the multiplications.
 //
 // Y = A^T [(G g G^T) * (B^T d B)] A (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015). G has
-// fractions; each of its rows is multiplied by the number that makes it whole (4, -6, -6, 24, 24, 1) and its column of A^T
-// by 24 over that number, so that everything is an integer and the result is 24 * 24 = 576 times the sum.
+// fractions; each of its rows is multiplied by the number that makes it whole (4, -6, -6, 24, 24, 1) and its column of
+// A^T by 24 over that number, so that everything is an integer and the result is 24 * 24 = 576 times the sum.
 // |B^T d B| <= 100 * 128 and |G g G^T| <= 49 * 128 fit int16. All that follows is computed modulo 2^32, where it may
-// wrap: 576 = 9 * 2^6, nine has an inverse modulo 2^32, and so the lowest 26 bits of the sum come back. Hence it is exact
-// for |sum| < 2^25, which `is_exact` makes sure of whatever the input.
+// wrap: 576 = 9 * 2^6, nine has an inverse modulo 2^32, and so the lowest 26 bits of the sum come back. Hence it is
+// exact for |sum| < 2^25, which `is_exact` makes sure of whatever the input.
 #pragma once
 
 #include <cstdint>

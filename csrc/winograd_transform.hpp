@@ -11,7 +11,7 @@ constexpr int winograd_output = 4;                                   // pixels o
 constexpr int winograd_input = 6;                                    // input pixels of a tile's side
 constexpr int winograd_positions = winograd_input * winograd_input;  // products of a tile and channel pair
 constexpr int winograd_channels = 16;                                // that a transform takes at a time
-constexpr int winograd_scale = 6;                                    // digits that the products' scale 576 = 9 * 2^6 takes
+constexpr int winograd_scale = 6;                                    // digits that the scale 576 = 9 * 2^6 takes
 
 namespace {
 
