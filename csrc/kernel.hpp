@@ -1,9 +1,9 @@
 // What an instruction set brings to the convolution: one record of functions each, chosen at run time.
 //
 // The inner tile is a few output pixels times a few panels of sixteen output channels. The reduction goes word by word:
-// a word is the four bytes in which two int16 or four int8 values of a pixel lie side by side, and for each word a panel
-// of weights holds sixteen channels, so 64 bytes. Sums wrap in 32 bits; who packs the weights makes sure that the
-// results fit.
+// a word is the four bytes in which two int16 or four int8 values of a pixel lie side by side, and for each word a
+// panel of weights holds sixteen channels, so 64 bytes. Sums wrap in 32 bits; who packs the weights makes sure that
+// the results fit.
 #pragma once
 
 #include <cstdint>

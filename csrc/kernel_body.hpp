@@ -1,6 +1,6 @@
 // The bodies of a Kernel's functions, compiled once for each instruction set by the file that includes this.
 //
-// `Lane` says how: the numbers of its TileSize; a type `Vector` of `lanes` 32-bit sums, which `begin` at 32-bit numbers,
+// `Lane` says how: the numbers of its TileSize; a type `Vector` of `lanes` 32-bit sums, which `begin` at given numbers,
 // with `load` of weights, `spread` of one word of the input to all lanes and `multiply_add`; `sums`, the same as a
 // plain vector, with `load_sums`, `add` and `store`; `round`, which ends sixteen sums as an epilogue says that is a
 // plain shift. All stands in an unnamed namespace or is inlined: no code of one instruction set may be linked into
