@@ -201,3 +201,34 @@ def test_a_terminal_that_knows_ascii_alone(detector: Path, tmp_path: Path) -> No
     done = subprocess.run(arguments, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert b"pict\\xfcre.png" in done.stdout
+
+
+def test_check_rewrites_writes_and_says_what_it_did(lowwatt: Command, tmp_path: Path) -> None:
+    graph = Graph("spp")
+    graph.add_input("x", (1, 20, 20, 8))
+    graph.add("max_pool", ["x"], "pool", kernel=(9, 9), stride=(1, 1), pad=(4, 4, 4, 4))
+    graph.outputs = [graph.add("softmax", ["pool"], "soft", axis=3)]
+    store.save(graph, tmp_path / "g.lwg")
+    code, out, _ = lowwatt("check", tmp_path / "g.lwg")
+    assert code == 1 and "0 of 2 operators run on the accelerator; 1 part, 0 tensors" in out
+    code, out, _ = lowwatt("check", tmp_path / "g.lwg", "--rewrite", "-o", tmp_path / "r.lwg")
+    assert code == 1  # softmax stays
+    assert "chain-pools (exact)" in out and "1 node: pool" in out and "proof: onnxruntime" in out
+    assert "before: 0 of 2 operators" in out and "after:  2 of 3 operators" in out
+    assert [node.op for node in store.load(tmp_path / "r.lwg").nodes] == ["max_pool", "max_pool", "softmax"]
+    report = json.loads(lowwatt("check", tmp_path / "g.lwg", "--rewrite", "--json")[1])
+    assert report["rewrites"][0]["nodes"] == ["pool"] and report["after"]["on_host"] == 1
+    code, _, err = lowwatt("check", tmp_path / "g.lwg", "--inexact")
+    assert code == 1 and "add --rewrite" in err
+
+
+def test_check_sends_small_parts_to_the_host_when_asked(lowwatt: Command, tmp_path: Path) -> None:
+    graph = Graph("island")
+    graph.add_input("x", (1, 4, 4, 8))
+    graph.add("softmax", ["x"], "a", axis=3)
+    graph.add("max_pool", ["a"], "b", kernel=(2, 2), stride=(2, 2))
+    graph.outputs = [graph.add("softmax", ["b"], "c", axis=3)]
+    store.save(graph, tmp_path / "g.lwg")
+    assert "3 parts" in lowwatt("check", tmp_path / "g.lwg")[1]
+    out = lowwatt("check", tmp_path / "g.lwg", "--least-macs", "1")[1]
+    assert "1 part," in out and "fewer than the 1 asked for" in out

@@ -124,7 +124,7 @@ def test_a_host_that_runs_onnxruntime_is_at_most_a_step_off(network: Graph) -> N
 
 def test_a_program_keeps_islands(network: Graph, tmp_path: Path) -> None:
     program = compile(network, LPCV)
-    assert [segment.where for segment in program.segments] == ["dpu", "host", "dpu"]
+    assert [segment.side for segment in program.segments] == ["dpu", "host", "dpu"]
     program.save(tmp_path / "p.lwp")
     assert Program.load(tmp_path / "p.lwp").verify() == 0
     store.save(network, tmp_path / "g.lwg")

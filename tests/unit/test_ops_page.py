@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lowwatt.compiler.ops_page import render
+from lowwatt.compiler.rewrites import EXACT, INEXACT
 from lowwatt.ir.ops import operator_names
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "supported-ops.md"
@@ -21,6 +22,12 @@ def test_every_operator_is_on_the_page(op: str) -> None:
     table, _, rest = render().partition("On the host always: ")
     host = rest.splitlines()[0].rstrip(".").split(", ")
     assert (f"| {op} |" in table) != (op in host)
+
+
+def test_every_rewrite_is_on_the_page() -> None:
+    page = render()
+    for one in (*EXACT, *INEXACT):
+        assert f"| {one.name} | {', '.join(one.ops)} | " in page and one.what in page
 
 
 def test_cells_hold_the_limits() -> None:

@@ -9,6 +9,7 @@ import typer
 
 from lowwatt.cli.console import StageProgress, messages, output, print_json, print_table
 from lowwatt.cli.options import Json, Network, Overrides, Target
+from lowwatt.errors import ToolError
 from lowwatt.recipe import load_recipe
 
 
@@ -108,26 +109,56 @@ def check(
     file: Network,
     overrides: Overrides = None,
     target: Target = "",
+    rewrite: Annotated[bool, typer.Option("--rewrite", help="Apply exact rewrites, and prove them.")] = False,
+    inexact: Annotated[
+        bool, typer.Option("--inexact", help="Also put like functions in; needs fine-tuning after it.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Rewritten graph to write (.lwg).")] = None,
+    least_macs: Annotated[
+        int, typer.Option(min=0, help="Send accelerator parts of fewer multiply-accumulates to the host.")
+    ] = 0,
     json: Json = False,
 ) -> None:
     """Name every operator that leaves the accelerator, why, and what to change. Needs no training.
 
     Example: lowwatt check recipes/yolox_fpga_320.yaml model.activation=silu --target kv260
+    Example: lowwatt check yolox_nano.onnx --rewrite -o rewritten.lwg
     """
     import dataclasses
 
-    from lowwatt.cli.tables import verdict_lines
+    from lowwatt.cli.tables import standing_line, verdict_lines
     from lowwatt.verbs.compile import check_file
 
-    verdicts = check_file(file, target or None, overrides or [])
-    host = [v for v in verdicts if v.where != "dpu"]
+    if rewrite:
+        _rewrite(file, target or None, overrides or [], out, inexact, json)
+        return
+    if inexact or out is not None:
+        raise ToolError("only a rewrite changes the network", hint="add --rewrite")
+    verdicts, standing = check_file(file, target or None, overrides or [], least_macs)
     if json:
         print_json([dataclasses.asdict(v) for v in verdicts])
     else:
         for line in verdict_lines(verdicts):
             output.print(line)
-        output.print(f"{len(verdicts) - len(host)} of {len(verdicts)} operators run on the accelerator")
-    if host:
+        output.print(standing_line(standing))
+    if standing.on_host:
+        raise typer.Exit(1)
+
+
+def _rewrite(file: Path, target: str | None, overrides: list[str], out: Path | None, inexact: bool, json: bool) -> None:
+    """Rewrite, and print what changed and what still leaves the accelerator."""
+    from lowwatt.cli.tables import rewrite_lines
+    from lowwatt.verbs.rewrite import rewrite_file
+
+    report = rewrite_file(file, target, overrides, out, inexact)
+    if json:
+        print_json(report.to_json())
+    else:
+        for line in rewrite_lines(report):
+            output.print(line)
+        if out is not None:
+            output.print(f"rewritten: {out}")
+    if report.after.on_host:
         raise typer.Exit(1)
 
 

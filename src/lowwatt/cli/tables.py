@@ -11,6 +11,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from lowwatt.compiler import Program
     from lowwatt.compiler.rules import Verdict
+    from lowwatt.verbs.compile import Standing
+    from lowwatt.verbs.rewrite import RewriteReport
 
 
 def layer_table(program: Program) -> Table:
@@ -56,6 +58,38 @@ def verdict_lines(verdicts: Sequence[Verdict]) -> Iterator[Text]:
         yield from (Text(f"  why: {reason}") for reason in verdict.reasons)
         if verdict.remedy:
             yield Text.assemble(("  change:", "cyan"), f" {verdict.remedy}")
+
+
+def standing_line(standing: Standing) -> str:
+    """How many operators run where, and in how many pieces."""
+    on_accelerator = standing.operators - standing.on_host
+    return (
+        f"{on_accelerator} of {standing.operators} operators run on the accelerator; "
+        f"{_count(standing.parts, 'part')}, {_count(standing.crossings, 'tensor')} between host and accelerator"
+    )
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def rewrite_lines(report: RewriteReport) -> Iterator[Text]:
+    """What was rewritten and proved, what stays off the accelerator and why no rewrite fits, before and after."""
+    for row in report.rewrites:
+        exact = {"integers": "exact", "reals": "exact on reals", "nothing": "needs fine-tuning"}[row["keeps"]]
+        colour = "yellow" if row["keeps"] == "nothing" else "green"
+        yield Text.assemble((row["name"], colour), f" ({exact}): {row['what']}")
+        yield Text(f"  {_count(len(row['nodes']), 'node')}: {_some(row['nodes'])}")
+    yield from (Text(f"proof: {line}") for line in report.proof)
+    yield from verdict_lines(report.verdicts)
+    for row in report.misses:
+        yield Text(f"{row['name']} does not fit {_some(row['nodes'])}: {row['reason']}")
+    yield Text(f"before: {standing_line(report.before)}")
+    yield Text(f"after:  {standing_line(report.after)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def doctor_table(rows: Sequence[dict[str, Any]]) -> Table:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lowwatt.compiler.limits import feature_map
+from lowwatt.compiler.rewrites import EXACT, INEXACT
 from lowwatt.compiler.rules import FOLLOWERS, RULES, limits_of
 from lowwatt.ir.ops import operator_names
 
@@ -35,7 +36,22 @@ def render() -> str:
     rows = "".join(f"| {op} | {_cell(op, 0)} | {_cell(op, 1)} |\n" for op in taken)
     any_rank = [op for op in taken if not any(feature_map in limits_of(op, isa) for isa in RULES)]
     notes = (_names(_RANK, any_rank), _names("On the host always", host), _names(_FOLLOW, FOLLOWERS))
-    return _HEAD + rows + "".join(f"\n{note}\n" for note in notes)
+    rewrites = "".join(f"| {one.name} | {', '.join(one.ops)} | {_KEEPS[one.keeps]} | {one.what} |\n" for one in _ALL)
+    return _HEAD + rows + "".join(f"\n{note}\n" for note in notes) + _REWRITES + rewrites
+
+
+_ALL = (*EXACT, *INEXACT)
+_KEEPS = {"integers": "exact", "reals": "exact on real values", "nothing": "needs fine-tuning"}
+_REWRITES = """
+# Rewrites
+
+`lowwatt check FILE --rewrite -o rewritten.lwg` changes what breaks a limit into what does not, wherever one of these
+fits and helps, and compares the networks before and after on random inputs. Those that are exact on real values are
+applied to float graphs alone: quantize after rewriting. Those that need fine-tuning are applied with `--inexact` alone.
+
+| rewrite | operators | keeps the function | what it does |
+|---|---|---|---|
+"""
 
 
 _RANK = f"{(feature_map.__doc__ or '').strip()} Without that limit"

@@ -10,7 +10,7 @@ from lowwatt.compiler import limits as at
 from lowwatt.compiler.crossings import settle
 from lowwatt.compiler.limits import Limit
 from lowwatt.compiler.subject import Subject
-from lowwatt.ir.graph import Graph
+from lowwatt.ir.graph import Graph, Node
 from lowwatt.targets import Target
 
 Limits = tuple[Limit, ...]
@@ -79,7 +79,12 @@ FOLLOWERS = ("concat", *MOVES)
 _FOLLOWS = "It only moves values; on the host it saves a crossing between host and accelerator"
 
 _ACTIVATION = {0: "train with ReLU (on ISA1 machines hard-swish works too)", 1: "train with ReLU or hard-swish"}
-_FOCUS = "Focus: train with a stem of three 3x3 convolutions instead (stem: convs)"
+_BY_REWRITE = "lowwatt check --rewrite does that, and the values stay the same"
+_FOCUS = (
+    f"Focus: merge it with the convolution behind it ({_BY_REWRITE}), "
+    "or train with a stem of three 3x3 convolutions instead (stem: convs)"
+)
+_SHUFFLE = f"pick channels by a convolution: {_BY_REWRITE}"
 _DECODE = "end the graph at the raw outputs; lowwatt decodes them after the network"
 
 
@@ -93,11 +98,20 @@ def check(graph: Graph, target: Target) -> list[Verdict]:
     >>> check(g, load_target("kv260"))[0].where
     'host'
     """
-    producers = graph.producers()
-    own = [verdict(Subject(node, graph, producers, target)) for node in graph.nodes]
+    own = _own_verdicts(graph, target)
     where: dict[str, str] = {v.node: v.where for v in own}
     sides = settle(graph, where, {v.node for v in own if v.where == "dpu" and v.op in FOLLOWERS})
     return [v if sides[v.node] == v.where else replace(v, where="host", reasons=(_FOLLOWS,)) for v in own]
+
+
+def refused(graph: Graph, target: Target) -> list[str]:
+    """Nodes that break a limit of the machine, in order; others may still follow them to the host."""
+    return [one.node for one in _own_verdicts(graph, target) if one.where == "host"]
+
+
+def _own_verdicts(graph: Graph, target: Target) -> list[Verdict]:
+    producers = graph.producers()
+    return [verdict(Subject(node, graph, producers, target)) for node in graph.nodes]
 
 
 def group(verdicts: Iterable[Verdict]) -> list[tuple[Verdict, list[str]]]:
@@ -139,7 +153,7 @@ def remedy(subject: Subject) -> str:
     if node.op == "max_pool":
         return _pool_remedy(subject)
     if node.op == "slice":
-        return _FOCUS if 2 in node.attrs["strides"] else "cut channels alone, or cut before the network"
+        return _slice_remedy(node)
     if node.op in ("silu", "hard_swish", "hard_sigmoid", "tanh") or (node.op == "mul" and _is_silu(subject)):
         return _ACTIVATION[isa]
     if node.op == "sigmoid" and any(_is_silu_of(n.inputs, node.inputs[0], node.name) for n in subject.graph.nodes):
@@ -157,13 +171,20 @@ def _is_silu_of(inputs: list[str], x: str, gate: str) -> bool:
     return len(inputs) == 2 and set(inputs) == {x, gate}
 
 
+def _slice_remedy(node: Node) -> str:
+    strides = node.attrs["strides"]
+    if len(strides) == 4 and max(strides[1:3]) > 1:
+        return _FOCUS
+    return _SHUFFLE if strides[-1] > 1 else "cut channels alone, or cut before the network"
+
+
 def _pool_remedy(subject: Subject) -> str:
     window = subject.window
     side = window.kernel[0]
     if window.stride == (1, 1) and window.kernel == (side, side) and side > 5 and side % 4 == 1:
         count = (side - 1) // 4
         chain = f"{count} chained 5x5 pools of stride 1 give the same values"
-        return f"{chain}; or dilated 3x3 convolutions (train with spp: dilated)"
+        return f"{chain} (lowwatt check --rewrite puts them in); or dilated 3x3 convolutions (train with spp: dilated)"
     return "use kernels and strides of at most 8"
 
 
@@ -179,9 +200,10 @@ _REMEDIES = {
     "relu": "put the activation right after a convolution or addition",
     "relu6": "put the activation right after a convolution or addition",
     "clip": "use ReLU6",
-    "conv2d": "stay within the stated limits: split the layer, or use group 1 or depthwise",
+    "conv2d": "stay within the stated limits: split the layer, or use group 1 or depthwise (lowwatt check --rewrite "
+    "splits large kernels and fills groups up with zeros)",
     "linear": "use global average pooling before it, or fewer inputs",
-    "avg_pool": "use a square kernel of 2 to 8",
+    "avg_pool": "use a square kernel of 2 to 8 (lowwatt check --rewrite splits larger ones)",
     "reduce_mean": "pool in steps with square kernels of at most 8",
     "resize": "use nearest with a whole factor",
     "transpose": "keep maps in one layout; end the graph before reordering",

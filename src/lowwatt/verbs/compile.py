@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,17 +27,45 @@ def compile_file(file: Path, target: str | None, overrides: Sequence[str] = ()) 
     return compile_graph(graph, target or own)
 
 
-def check_file(file: Path, target: str | None, overrides: Sequence[str] = ()) -> list[Verdict]:
-    """Verdict on every operator."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a network stands with a machine: operators in all and on the host, parts, tensors that cross between them."""
+
+    operators: int
+    on_host: int
+    parts: int
+    crossings: int
+
+
+def check_file(
+    file: Path, target: str | None, overrides: Sequence[str] = (), least_macs: int = 0
+) -> tuple[list[Verdict], Standing]:
+    """Verdict on every operator, and how the network stands; parts of fewer than `least_macs` go to the host."""
+    from lowwatt.compiler.partition import demote
     from lowwatt.compiler.rules import check
     from lowwatt.targets import load_target
 
     graph, own = open_network(file, overrides)
-    return check(graph, load_target(target or own))
+    verdicts = demote(graph, check(graph, load_target(target or own)), least_macs)
+    return verdicts, standing(graph, verdicts)
+
+
+def standing(graph: Graph, verdicts: Sequence[Verdict]) -> Standing:
+    """Counts of what the verdicts mean."""
+    from lowwatt.compiler.crossings import crossings
+    from lowwatt.compiler.partition import partition
+
+    where: dict[str, str] = {verdict.node: verdict.where for verdict in verdicts}
+    on_host = sum(side == "host" for side in where.values())
+    return Standing(len(where), on_host, len(partition(graph, verdicts)), len(crossings(graph, where)))
 
 
 def open_network(file: Path, overrides: Sequence[str] = ()) -> tuple[Graph, str]:
-    """Graph and target name; a recipe gives its untrained network, since time depends on shapes alone."""
+    """Graph and target name; a recipe gives its untrained network, since time depends on shapes alone.
+
+    A float graph has been through `FLOAT_PASSES`, as it will have been when it is quantized.
+    """
+    from lowwatt.ir.passes import FLOAT_PASSES, run_passes
     from lowwatt.loading import load_graph
 
     if file.suffix in (".yaml", ".yml"):
@@ -44,7 +73,10 @@ def open_network(file: Path, overrides: Sequence[str] = ()) -> tuple[Graph, str]
         return untrained_graph(recipe, _classes(recipe)), recipe.target
     if overrides:
         raise ToolError("only a recipe takes settings", where=overrides[0], why=f"{file} is no recipe")
-    return load_graph(file), DEFAULT_TARGET
+    graph = load_graph(file)
+    if not graph.has_integers:
+        run_passes(graph, FLOAT_PASSES)
+    return graph, DEFAULT_TARGET
 
 
 def untrained_graph(recipe: Recipe, num_classes: int) -> Graph:
