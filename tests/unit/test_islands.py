@@ -15,7 +15,8 @@ from lowwatt.backends import open_backend
 from lowwatt.compiler import Program, compile
 from lowwatt.compiler.partition import Part, partition, run_parts
 from lowwatt.compiler.rules import check
-from lowwatt.ir import interpreter, store
+from lowwatt.errors import ToolError
+from lowwatt.ir import interpreter, store, xmodel
 from lowwatt.ir.graph import Graph
 from lowwatt.quant import quantize
 from lowwatt.targets import load_target
@@ -131,6 +132,14 @@ def test_a_program_keeps_islands(network: Graph, tmp_path: Path) -> None:
     image = images(1)[0]
     again = interpreter.run(store.load(tmp_path / "g.lwg"), {"images": image})
     np.testing.assert_array_equal(again["last"], interpreter.run(network, {"images": image})["last"])
+
+
+def test_an_xmodel_has_no_float_operators(tmp_path: Path) -> None:
+    """Say so, and which; an integer operator of the host (a grouped convolution) is no obstacle."""
+    with pytest.raises(ToolError, match="cannot hold pow in float") as error:
+        xmodel.write(quantize(with_middle(norm), images(1)).quantized, tmp_path / "m.xmodel")
+    assert error.value.where == "power" and "qdq" in error.value.hint
+    xmodel.write(quantize(with_middle(grouped), images(1)).quantized, tmp_path / "m.xmodel")
 
 
 def test_yolox_nano_runs_in_parts(shared: Path) -> None:

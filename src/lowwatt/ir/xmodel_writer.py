@@ -18,6 +18,7 @@ from lowwatt.errors import ToolError
 from lowwatt.files import write_bytes
 from lowwatt.ir.arithmetic import HARD_SIGMOID_FIX_POINT
 from lowwatt.ir.graph import Graph, Node
+from lowwatt.ir.interpreter import on_integers
 from lowwatt.ir.ops.activation import hard_input_fix_point
 from lowwatt.ir.xmodel_emit import ACTIVATION_TYPES, emit
 from lowwatt.ir.xmodel_fold import dpu_factor
@@ -44,6 +45,13 @@ def write(graph: Graph, path: str | Path) -> None:
 
 
 def _check(graph: Graph) -> None:
+    island = next((node for node in graph.nodes if not on_integers(graph, node) and node.op != "fix"), None)
+    if graph.has_integers and island is not None:
+        raise ToolError(
+            f"an .xmodel for the compiler cannot hold {island.op} in float",
+            where=island.name,
+            hint="end the graph before it, or replace it (lowwatt check --rewrite); --format qdq takes it",
+        )
     for name, tensor in graph.tensors.items():
         if tensor.quant is None and name not in graph.inputs:
             raise ToolError(

@@ -132,9 +132,14 @@ class Road:
         batches = calibration_batches(self.validation_data, meta.preprocess(report.quantized), PROOF_IMAGES)
         name = report.quantized.inputs[0]
         samples = [{name: image[None]} for batch in batches for image in batch]
-        for format, file in (("xmodel", "model_int.xmodel"), ("qdq", "model_qdq.onnx")):
+        files = {"xmodel": "model_int.xmodel", "qdq": "model_qdq.onnx"}
+        if report.float_nodes:
+            del files["xmodel"]  # the format has no float operators
+        for format, file in files.items():
             self.exports[format] = export_graph(report.quantized, self.out / file, format, samples)
         self._notes["export"] = self.exports["qdq"]["proof"][0]
+        if report.float_nodes:
+            self._notes["export"] += f"; no xmodel: {len(report.float_nodes)} nodes are in float"
 
     def compile(self, report: QuantReport) -> Program:
         """Program for the recipe's target."""
