@@ -9,7 +9,6 @@ from lowwatt.compiler.lowering.build import Builder
 from lowwatt.compiler.lowering.emitter import Emitter
 from lowwatt.compiler.lowering.layer import Layer
 from lowwatt.compiler.lowering.legalize import legalize
-from lowwatt.compiler.lowering.mapping import flatten
 from lowwatt.compiler.lowering.space import Space
 from lowwatt.compiler.lowering.stream import emit_layer
 from lowwatt.compiler.lowering.tiling import tile
@@ -33,8 +32,6 @@ def lower(graph: Graph, target: Target, schedule: str = "vendor") -> Segment:
     if schedule not in SCHEDULES:
         raise ToolError(f"unknown schedule {schedule}", hint=did_you_mean(schedule, SCHEDULES))
     layers, dram = Builder(legalize(graph), target, lambda layer: _fits(layer, target), schedule == "best").run()
-    if schedule == "best":
-        layers = [flatten(layer, target) for layer in layers]
     emitter, starts, space = Emitter(target), [], Space(target, runs_on=schedule == "best")
     for index, layer in enumerate(layers):
         emitter.layer = index

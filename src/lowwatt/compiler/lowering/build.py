@@ -12,6 +12,7 @@ from lowwatt.compiler.dram import CONSTANTS, INPUTS, OUTPUTS, WORKSPACE, Dram, L
 from lowwatt.compiler.lowering import numbers
 from lowwatt.compiler.lowering.layer import Convolution, Layer, Misc, Phase
 from lowwatt.compiler.lowering.legalize import MOVES, copies
+from lowwatt.compiler.lowering.mapping import flatten, fold
 from lowwatt.compiler.lowering.order import spread
 from lowwatt.compiler.subject import FeatureMap, Subject, Window, macs_of
 from lowwatt.errors import ToolError
@@ -46,8 +47,16 @@ class Builder:
             if node.op != "concat" and (node.op not in MOVES or node.name in self._copies):
                 self._take(node)
         if self._spreads:
-            self.layers = spread(self.layers, self._writers)
+            self.layers = [self._map(layer) for layer in spread(self.layers, self._writers)]
         return self.layers, self._place()
+
+    def _map(self, layer: Layer) -> Layer:
+        """The layer mapped onto the array as well as can be, if that fits."""
+        better = fold(flatten(layer, self.target), self.target, self._zeros)
+        return better if self._fits(better) else layer
+
+    def _zeros(self, count: int) -> int:
+        return self._constant(f"zeros:{count}", np.zeros(count, np.int8))
 
     def _writers(self, name: str) -> set[str]:
         """Names of the layers that write a tensor: its own, its source's, or those of all members of a concat."""

@@ -15,8 +15,9 @@ Pair = tuple[int, int]
 class Phase:
     """Outputs of a convolution that one pattern of CONV makes.
 
-    A plain convolution has one phase, a transposed one stride x stride of them, a dilated one dilation x dilation. `taps` are its kernel positions in the stored weights, row by row; `origin` is the source
-    (row, column) that its first output's window begins at, `output` that first output's own (row, column).
+    A plain convolution has one phase, a transposed one stride x stride of them, a dilated one dilation x dilation.
+    `taps` are its kernel positions in the stored weights, row by row; `origin` is the source (row, column) that its
+    first output's window begins at, `output` that first output's own (row, column).
     """
 
     kernel: Pair
@@ -94,13 +95,27 @@ class Misc:
         return self.kind == "depthwise"
 
 
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Tiles whose lines are pieces of rows, put together by LOAD (`lowering.mapping`).
+
+    Grid rows before `rows` are worked on as they lie. Then come `tiles`: each line of the array makes `columns` columns
+    from (row, column) on. `zeros` is where the constants hold zeros for the padding.
+    """
+
+    rows: int
+    tiles: tuple[tuple[Pair, ...], ...]
+    columns: int
+    zeros: int = 0
+
+
 @dataclass(slots=True)
 class Layer:
     """A layer, ready to be tiled and emitted.
 
     `source` is read from DRAM, `grid` is what the array makes of it (the source itself without a convolution), and
     `sink` what goes back. `copies` are the rows and columns by which a copy repeats each pixel, `pads` what it adds. `flat`: rows are stretches of pixels, not
-    rows of the maps (`lowering.mapping`).
+    rows of the maps; `fold`: some tiles are made of pieces of rows (`lowering.mapping`).
     """
 
     name: str
@@ -118,6 +133,7 @@ class Layer:
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     fill: int = 0
     flat: bool = False
+    fold: Fold | None = None
 
     @property
     def window(self) -> Window:

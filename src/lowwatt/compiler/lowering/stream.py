@@ -7,13 +7,14 @@ it; that engines run ahead of one another is the tokens' business.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
 from lowwatt.compiler.bankmap import BankMap
 from lowwatt.compiler.dram import CONSTANTS, Dram, Region
 from lowwatt.compiler.lowering.emitter import Emitter
+from lowwatt.compiler.lowering.gather import Gather
 from lowwatt.compiler.lowering.layer import Convolution, Layer, Misc, Phase
 from lowwatt.compiler.lowering.space import Space
 from lowwatt.compiler.lowering.tiling import Tiler, Tiling
@@ -28,13 +29,13 @@ def emit_layer(layer: Layer, tiling: Tiling, dram: Dram, emitter: Emitter, space
     groups = ceil(layer.sink.channels / emitter.target.array.input_channels)
     space.begin_layer()
     for columns in _cut(layer.sink.width, tiling.columns):
-        source: tuple[BankMap, int] | None = None
+        before: Strip | None = None
         for chunk in _cut(groups, tiling.chunk):
-            strip = Strip(layer, tiling, dram, emitter, space, columns, chunk, source)
+            strip = Strip(layer, tiling, dram, emitter, space, columns, chunk, before)
             strip.run()
             # a map that fits whole stays for the next chunk of output channels
             keeps = layer.conv is not None and strip.source.rows >= layer.source.height
-            source = (strip.source, strip.loaded) if keeps else None
+            before = strip if keeps else None
 
 
 def _cut(size: int, step: int) -> Iterator[range]:
@@ -62,13 +63,14 @@ class Strip:
         space: Space,
         columns: range,
         groups: range,
-        source: tuple[BankMap, int] | None = None,
+        before: Strip | None = None,
     ) -> None:
         self.layer, self.tiling, self.emitter, self.groups = layer, tiling, emitter, groups
         self.target, self.space, self.regions = emitter.target, space, dram.regions
         self.lanes, self.pixels = self.target.array.input_channels, self.target.array.pixels
         self.axis = _axis(layer, columns)
-        self.source, self.loaded = source or (self._source_map(), 0)
+        self.source, self.loaded = (self._source_map(), 0) if before is None else (before.source, before.loaded)
+        self.stages = None if before is None else before.stages
         self.grid = self.source if layer.conv is None else self._map("made", tiling.grid_wraps, self._grid_stride)
         count = 0 if layer.misc is None else len(layer.misc.operands)
         self.operands = [self._map("made", tiling.grid_wraps, 1) for _ in range(count)]
@@ -109,11 +111,16 @@ class Strip:
             self._load_ahead(self.layer.conv)
         if self.layer.misc is not None and self.layer.misc.has_weights:
             self._load_depthwise(self.layer.misc)
-        rows = self.layer.grid.height
+        fold = self.layer.fold
+        rows = self.layer.grid.height if fold is None else fold.rows
         step = self.pixels if self.layer.conv is None else self.pixels * self.layer.conv.step[0]
         for start in range(0, rows, step):
             self._produce(range(start, min(rows, start + step)))
             self._consume(min(rows, start + step))
+        if fold is not None and self.layer.conv is not None:
+            gather = Gather(self, self.layer.conv, fold)
+            self.stages = self.stages or gather.stages()
+            gather.run(self.stages)
 
     def _produce(self, rows: range) -> None:
         """Grid rows: made by the array, or loaded where there is none."""
@@ -134,7 +141,7 @@ class Strip:
 
     # -- LOAD ---------------------------------------------------------------------------------------------------
 
-    def _channels(self, groups: range, total: int) -> range:
+    def channels(self, groups: range, total: int) -> range:
         return range(groups.start * self.lanes, min(total, groups.stop * self.lanes))
 
     def _region(self, name: str) -> Region:
@@ -142,28 +149,28 @@ class Strip:
         region, grid = self.regions[name], self.layer.grid
         return region.stretches(grid.height, grid.width) if self.layer.flat else region
 
-    def _source_region(self) -> Region:
+    def source_region(self) -> Region:
         source, region = self.layer.source, self._region(self.layer.input)
         if (region.height, region.width, region.channels) != (source.height, source.width, source.channels):
             region = region.shaped(source)
         if self.layer.conv is None:
-            channels = self._channels(self.groups, self.layer.source.channels)
+            channels = self.channels(self.groups, self.layer.source.channels)
             region = region.part(channels.start, len(channels))
         return region
 
     def _load_source(self, stop: int) -> None:
         """Source rows before `stop` that are not there yet."""
         layer = self.layer
-        region = self._source_region()
+        region = self.source_region()
         for row in range(self.loaded, min(stop, layer.source.height)):
             if layer.conv is not None and layer.conv.packed:
                 self._load_packed(layer.conv, region, row)
             else:
                 bank, address = self.source.place(row)
-                self._load_row(bank, address, region, row, self.axis.source, self.source.pixel_words)
+                self.load_row(bank, address, region, row, self.axis.source, self.source.pixel_words)
         self.loaded = max(self.loaded, min(stop, layer.source.height))
 
-    def _load_row(self, bank: int, address: int, region: Region, row: int, columns: range, words: int) -> None:
+    def load_row(self, bank: int, address: int, region: Region, row: int, columns: range, words: int) -> None:
         """Columns of a row; more channels than the field holds come in parts."""
         most = 4096 // self.lanes * self.lanes
         for channel in range(0, region.channels, most):
@@ -182,12 +189,12 @@ class Strip:
         self.emitter.load_bytes(region.register, start, bank, address, len(columns), step, width, 1, **pads)
 
     def _load_bias(self, address: int, channels: int) -> None:
-        here = self._channels(self.groups, channels)
+        here = self.channels(self.groups, channels)
         self._bias = self.space.take("bias", len(self.groups))
         bank, size = self.target.bias_bank, len(here)
         self.emitter.load_bytes(CONSTANTS, address + here.start, bank, self._bias, 1, size, size, len(self.groups))
 
-    def _load_weights(self, conv: Convolution, group: int) -> None:
+    def load_weights(self, conv: Convolution, group: int) -> None:
         """Weights of a channel group, one LOAD an output channel."""
         if group in self._weights:
             return
@@ -197,7 +204,7 @@ class Strip:
         if conv.packed:
             kernel = conv.phases[0].kernel
             count, width = kernel[0], kernel[1] * channels
-        for lane, channel in enumerate(self._channels(range(group, group + 1), conv.channels)):
+        for lane, channel in enumerate(self.channels(range(group, group + 1), conv.channels)):
             bank = self.target.weight_banks.start + lane
             start = conv.weights + channel * count * width
             address = self._weights[group]
@@ -206,7 +213,7 @@ class Strip:
     def _load_ahead(self, conv: Convolution) -> None:
         """Weights before the first rows: rows wait for the layer before, weights need not wait behind them."""
         if self.space.runs_on:
-            self._load_weights(conv, self.groups.start)
+            self.load_weights(conv, self.groups.start)
 
     def _weight_words(self, conv: Convolution) -> int:
         """Words of one output channel's weights."""
@@ -215,7 +222,7 @@ class Strip:
 
     def _load_depthwise(self, misc: Misc) -> None:
         assert self.target.depthwise_bank is not None
-        channels, total = self._channels(self.groups, self.layer.sink.channels), self.layer.sink.channels
+        channels, total = self.channels(self.groups, self.layer.sink.channels), self.layer.sink.channels
         start = misc.weights + channels.start
         positions, bank = self.layer.window.positions, self.target.depthwise_bank
         words = len(self.groups)
@@ -229,7 +236,7 @@ class Strip:
     def _convolve(self, conv: Convolution, rows: range) -> None:
         self._load_source(_last_row(conv, rows) + 1)
         for group in self.groups:
-            self._load_weights(conv, group)
+            self.load_weights(conv, group)
             offset = 0
             for phase in conv.phases:
                 self._conv(conv, phase, rows, group, offset)
@@ -241,10 +248,19 @@ class Strip:
         columns = _within(self.axis.grid, phase.output[1], conv.step[1])
         if not outputs or not columns:
             return
-        words = self.layer.source_groups(self.lanes)
         numbers = {
             **self._conv_reads(conv, phase, outputs, columns),
             **self._conv_writes(conv, phase, outputs, columns, group),
+            **self.conv_parameters(conv, group, offset),
+            "length": len(columns),
+            "valid_pixel_parallel": len(outputs),
+        }
+        self.emitter.window("CONV", numbers)
+
+    def conv_parameters(self, conv: Convolution, group: int, offset: int) -> dict[str, int]:
+        """Weights (`offset` kernel positions behind the first), bias and scaling of a group of output channels."""
+        words = self.layer.source_groups(self.lanes)
+        return {
             "shift_cut": conv.scaling.shift_cut,
             "shift_bias": conv.scaling.shift_bias,
             "act_type": conv.scaling.act_type,
@@ -252,10 +268,7 @@ class Strip:
             "bank_addr_bias": self._bias + group - self.groups.start,
             "channel_group": words,
             "channel_offset": words * self.lanes - self._input_channels(conv),
-            "length": len(columns),
-            "valid_pixel_parallel": len(outputs),
         }
-        self.emitter.window("CONV", numbers)
 
     def _input_channels(self, conv: Convolution) -> int:
         channels = self.layer.source.channels
@@ -337,43 +350,50 @@ class Strip:
             self._load_operands(misc, rows.stop)
             for a in range(self.layer.repeat[0]):
                 for b in range(self.layer.repeat[1]):
-                    self._eltwise_rows(misc, part, a, b)
+                    self.eltwise_rows(misc, part, self.grid, self.operands, self.sink, (a, b))
             self._save_rows(range(part.start * self.layer.repeat[0], part.stop * self.layer.repeat[0]))
         self._finished = rows.stop
 
     def _load_operands(self, misc: Misc, stop: int) -> None:
-        channels = self._channels(self.groups, self.layer.grid.channels)
+        channels = self.channels(self.groups, self.layer.grid.channels)
         for row in range(self._operand_rows, stop):
             for name, operand in zip(misc.operands, self.operands, strict=True):
                 region = self._region(name).part(channels.start, len(channels))
                 bank, address = operand.place(row)
-                self._load_row(bank, address, region, row, self.axis.grid, operand.pixel_words)
+                self.load_row(bank, address, region, row, self.axis.grid, operand.pixel_words)
         self._operand_rows = max(self._operand_rows, stop)
 
-    def _eltwise_rows(self, misc: Misc, rows: range, down: int, across: int) -> None:
+    def eltwise_rows(
+        self,
+        misc: Misc,
+        rows: range,
+        first: BankMap,
+        others: Sequence[BankMap],
+        sink: BankMap,
+        offset: tuple[int, int] = (0, 0),
+    ) -> None:
         """ELEWINIT for each operand, in the order in which the graph has them, then ELEW.
 
-        A resize repeats each pixel: this makes the one `down` rows and `across` columns behind.
+        A resize repeats each pixel: this makes the one `offset` rows and columns behind.
         """
         assert misc.alignment is not None
-        maps = list(self.operands)
-        maps.insert(misc.first_operand, self.grid)
+        maps, repeat = list(others), self.layer.repeat
+        maps.insert(misc.first_operand, first)
         for index, (operand, shift) in enumerate(zip(maps, misc.alignment.reads, strict=True)):
             bank, address = operand.place(rows.start)
             jump = operand.pixel_words
             self.emitter.emit(
                 "ELEWINIT", id=index, bank_id_in=bank, bank_addr_in=address, jump_read=jump, shift_read=shift
             )
-        repeat = self.layer.repeat
-        bank, address = self.sink.place(rows.start * repeat[0] + down)
+        bank, address = sink.place(rows.start * repeat[0] + offset[0])
         lines = {"valid_pixel_parallel": len(rows)} if self.target.isa else {}
         self.emitter.emit(
             "ELEW",
             bank_id_out=bank,
-            bank_addr_out=address + across * self.sink.pixel_words,
-            length=len(self.axis.grid),
+            bank_addr_out=address + offset[1] * sink.pixel_words,
+            length=first.columns,
             channel_group=len(self.groups),
-            jump_write=repeat[1] * self.sink.pixel_words,
+            jump_write=repeat[1] * sink.pixel_words,
             num=len(maps),
             shift_write=misc.alignment.write,
             elew_type=int(misc.kind == "mul"),
@@ -444,7 +464,7 @@ class Strip:
     # -- SAVE ---------------------------------------------------------------------------------------------------
 
     def _save_rows(self, rows: range) -> None:
-        channels = self._channels(self.groups, self.layer.sink.channels)
+        channels = self.channels(self.groups, self.layer.sink.channels)
         region = self._region(self.layer.name).part(channels.start, len(channels))
         for row in rows:
             bank, address = self.sink.place(row)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 
+from lowwatt.compiler.lowering.gather import stage_words
 from lowwatt.compiler.lowering.layer import Layer
 from lowwatt.errors import ToolError
 from lowwatt.targets import Target
@@ -87,10 +88,11 @@ class Tiler:
     def _tiling(self, columns: int, groups: int) -> Tiling | None:
         sizes = self.sizes(columns, groups)
         want_source, want_grid, want_sink = self._wanted(sizes)
+        room = self._depth - self._stages(columns)
         used = want_grid * (sizes.grid + sizes.operands) + want_sink * sizes.sink
-        if want_source * sizes.source > self._depth or used > self._depth or not self._encodes(columns, sizes):
+        if want_source * sizes.source > room or used > self._depth or not self._encodes(columns, sizes):
             return None
-        source = min(sizes.source_wraps, self._depth // max(1, sizes.source))
+        source = min(sizes.source_wraps, room // max(1, sizes.source))
         grid, sink = want_grid, want_sink
         while grid < sizes.grid_wraps or sink < sizes.sink_wraps:
             more_grid, more_sink = min(grid + 1, sizes.grid_wraps), min(sink + 1, sizes.sink_wraps)
@@ -98,6 +100,14 @@ class Tiler:
                 break
             grid, sink = more_grid, more_sink
         return Tiling(columns, groups, source, grid, sink)
+
+    def _stages(self, columns: int) -> int:
+        """Words that tiles of pieces take; no room at all where they would be cut into strips."""
+        fold = self._layer.fold
+        if fold is None:
+            return 0
+        each = stage_words(self._layer, fold.columns, self._lanes)
+        return each * len(fold.tiles) if columns >= self._layer.sink.width else self._depth
 
     def _encodes(self, columns: int, sizes: Sizes) -> bool:
         """True where lengths and row distances fit their fields."""
