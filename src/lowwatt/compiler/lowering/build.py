@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import prod
+from math import ceil, prod
 
 import numpy as np
 
@@ -153,10 +153,12 @@ class Builder:
         return layer
 
     def _packs(self, layer: Layer, window: Window) -> bool:
-        """Channel augmentation: the kernel's columns lie beside few input channels (docs/dpu.md 1.4)."""
-        bytes_ahead = window.pad[2] * layer.source.channels
-        fits = layer.source.channels * window.kernel[1] <= self.target.array.input_channels
-        return self.target.options.augmentation and window.kernel[1] > 1 and fits and bytes_ahead < 32
+        """Channel augmentation: LOAD puts the kernel's columns beside few input channels, where that takes fewer cycles
+        (docs/dpu.md 8.3: at most 32 bytes, which the widths of the padding fields explain)."""
+        lanes, packed = self.target.array.input_channels, layer.source.channels * window.kernel[1]
+        fewer = ceil(packed / lanes) < window.kernel[1] * ceil(layer.source.channels / lanes)
+        fits = packed <= _PACKED_BYTES and window.pad[2] * layer.source.channels < _PACKED_BYTES
+        return self.target.options.augmentation and fewer and fits
 
     def _is_dense(self, name: str) -> bool:
         """True where a map's pixels follow one another: it is no part of a concat and no slice."""
@@ -350,6 +352,8 @@ class Builder:
         return prod(shape[1:]) if len(shape) > 1 else prod(shape)
 
 
+_PACKED_BYTES = 32
+"""Most bytes of a pixel with its kernel's columns beside it."""
 _AHEAD = 32
 """Bytes before the first map of a register where LOAD packs columns: the padding of a row begins before the row."""
 _MANY_ROWS = 24

@@ -142,4 +142,6 @@ class Layer:
 
     def source_groups(self, lanes: int) -> int:
         """Words of a source pixel."""
-        return 1 if self.conv is not None and self.conv.packed else ceil(self.source.channels / lanes)
+        if self.conv is not None and self.conv.packed:
+            return ceil(self.source.channels * self.conv.phases[0].kernel[1] / lanes)
+        return ceil(self.source.channels / lanes)

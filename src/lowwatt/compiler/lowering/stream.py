@@ -28,14 +28,14 @@ def emit_layer(layer: Layer, tiling: Tiling, dram: Dram, emitter: Emitter, space
     """Append the instructions of a layer."""
     groups = ceil(layer.sink.channels / emitter.target.array.input_channels)
     space.begin_layer()
+    before: Strip | None = None
     for columns in _cut(layer.sink.width, tiling.columns):
-        before: Strip | None = None
         for chunk in _cut(groups, tiling.chunk):
-            strip = Strip(layer, tiling, dram, emitter, space, columns, chunk, before)
+            strip = Strip(layer, tiling, dram, emitter, space, columns, chunk)
+            if before is not None:
+                strip.follow(before)
             strip.run()
-            # a map that fits whole stays for the next chunk of output channels
-            keeps = layer.conv is not None and strip.source.rows >= layer.source.height
-            before = strip if keeps else None
+            before = strip
 
 
 def _cut(size: int, step: int) -> Iterator[range]:
@@ -63,21 +63,31 @@ class Strip:
         space: Space,
         columns: range,
         groups: range,
-        before: Strip | None = None,
     ) -> None:
         self.layer, self.tiling, self.emitter, self.groups = layer, tiling, emitter, groups
         self.target, self.space, self.regions = emitter.target, space, dram.regions
         self.lanes, self.pixels = self.target.array.input_channels, self.target.array.pixels
         self.axis = _axis(layer, columns)
-        self.source, self.loaded = (self._source_map(), 0) if before is None else (before.source, before.loaded)
-        self.stages = None if before is None else before.stages
+        self.source, self.loaded = self._source_map(), 0
+        self.stages: list[BankMap] | None = None
         self.grid = self.source if layer.conv is None else self._map("made", tiling.grid_wraps, self._grid_stride)
         count = 0 if layer.misc is None else len(layer.misc.operands)
         self.operands = [self._map("made", tiling.grid_wraps, 1) for _ in range(count)]
-        self.sink = self.grid if layer.misc is None else self._sink_map()
+        self.sink = self.grid if layer.misc is None or tiling.in_place else self._sink_map()
         self._operand_rows = self._finished = 0
         self._weights: dict[int, int] = {}
+        self._parameters_loaded = False
         self._bias = self._misc_weights = self._misc_bias = 0
+
+    def follow(self, before: Strip) -> None:
+        """Take over what the strip before left in the banks: the weights of the same channels, or a map that fits whole
+        for the next chunk of output channels."""
+        if before.groups == self.groups:
+            self._weights, self._parameters_loaded = before._weights, True
+            self._bias, self._misc_bias = before._bias, before._misc_bias
+            self._misc_weights = before._misc_weights
+        elif before.axis == self.axis and self.layer.conv is not None and before.source.rows >= self.layer.source.height:
+            self.source, self.loaded, self.stages = before.source, before.loaded, before.stages
 
     @property
     def _grid_stride(self) -> int:
@@ -106,11 +116,8 @@ class Strip:
 
     def run(self) -> None:
         """Rows from top to bottom."""
-        if self.layer.conv is not None:
-            self._load_bias(self.layer.conv.bias, self.layer.conv.channels)
-            self._load_ahead(self.layer.conv)
-        if self.layer.misc is not None and self.layer.misc.has_weights:
-            self._load_depthwise(self.layer.misc)
+        if not self._parameters_loaded:
+            self._load_parameters()
         fold = self.layer.fold
         rows = self.layer.grid.height if fold is None else fold.rows
         step = self.pixels if self.layer.conv is None else self.pixels * self.layer.conv.step[0]
@@ -121,6 +128,14 @@ class Strip:
             gather = Gather(self, self.layer.conv, fold)
             self.stages = self.stages or gather.stages()
             gather.run(self.stages)
+
+    def _load_parameters(self) -> None:
+        layer = self.layer
+        if layer.conv is not None:
+            self._load_bias(layer.conv.bias, layer.conv.channels)
+            self._load_ahead(layer.conv)
+        if layer.misc is not None and layer.misc.has_weights:
+            self._load_depthwise(layer.misc)
 
     def _produce(self, rows: range) -> None:
         """Grid rows: made by the array, or loaded where there is none."""
@@ -185,8 +200,8 @@ class Strip:
         columns = self.axis.grid
         first = columns.start * conv.stride[1] + phase.origin[1]
         pads = _packed_pads(region, first, conv.stride[1], phase.kernel[1], len(columns), self.lanes)
-        start = region.at(row, first)
-        self.emitter.load_bytes(region.register, start, bank, address, len(columns), step, width, 1, **pads)
+        start, words = region.at(row, first), self.source.pixel_words
+        self.emitter.load_bytes(region.register, start, bank, address, len(columns), step, width, words, **pads)
 
     def _load_bias(self, address: int, channels: int) -> None:
         here = self.channels(self.groups, channels)
@@ -282,8 +297,9 @@ class Strip:
         seen = _Seen(column, across, conv.stride[1], len(columns), phase.kernel[1], self.layer.source.width)
         numbers = self._window_rows("CONV", self.source, rows)
         if conv.packed:
-            numbers |= {"kernel_w": 1, "stride_w": 1, "pad_left": 0, "pad_right": 0, "jump_read": 1}
-            return self._shift(numbers, columns.start - self.axis.grid.start)
+            numbers |= {"kernel_w": 1, "stride_w": 1, "pad_left": 0, "pad_right": 0}
+            numbers["jump_read"] = self.source.pixel_words
+            return self._shift(numbers, (columns.start - self.axis.grid.start) * self.source.pixel_words)
         numbers |= self._window_columns("CONV", seen)
         numbers["jump_read"] = across * self.source.pixel_words
         return self._shift(numbers, (column - self.axis.source.start) * self.source.pixel_words)

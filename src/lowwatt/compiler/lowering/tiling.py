@@ -9,7 +9,7 @@ but the columns that two strips share.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from lowwatt.compiler.lowering.gather import stage_words
@@ -34,6 +34,7 @@ class Tiling:
     source_wraps: int
     grid_wraps: int
     sink_wraps: int
+    in_place: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,12 @@ class Tiler:
         for parts in range(1, width * groups + 1):
             for strips, chunks in self._cuts(parts):
                 columns = self._whole(ceil(width / strips))
-                found = self._tiling(columns, ceil(groups / chunks)) if strips <= width and chunks <= groups else None
-                if found is not None:
-                    return found
+                if strips > width or chunks > groups:
+                    continue
+                for in_place in self._places():
+                    found = self._tiling(columns, ceil(groups / chunks), in_place)
+                    if found is not None:
+                        return found
         raise ToolError(
             "the layer does not fit the image buffer",
             where=self._layer.name,
@@ -85,8 +89,16 @@ class Tiler:
         step = self._layer.repeat[1] if conv is None else conv.step[1]
         return ceil(columns / step) * step
 
-    def _tiling(self, columns: int, groups: int) -> Tiling | None:
+    def _places(self) -> tuple[bool, ...]:
+        """Whether an addition's result may, or may not, go where its first operand was."""
+        misc = self._layer.misc
+        plain = misc is not None and misc.is_elementwise and self._layer.repeat == (1, 1)
+        return (False, True) if plain and self._layer.conv is not None else (False,)
+
+    def _tiling(self, columns: int, groups: int, in_place: bool) -> Tiling | None:
         sizes = self.sizes(columns, groups)
+        if in_place:
+            sizes = replace(sizes, sink=0)
         want_source, want_grid, want_sink = self._wanted(sizes)
         room = self._depth - self._stages(columns)
         used = want_grid * (sizes.grid + sizes.operands) + want_sink * sizes.sink
@@ -99,7 +111,7 @@ class Tiler:
             if more_grid * (sizes.grid + sizes.operands) + more_sink * sizes.sink > self._depth:
                 break
             grid, sink = more_grid, more_sink
-        return Tiling(columns, groups, source, grid, sink)
+        return Tiling(columns, groups, source, grid, sink, in_place)
 
     def _stages(self, columns: int) -> int:
         """Words that tiles of pieces take; no room at all where they would be cut into strips."""
@@ -122,7 +134,8 @@ class Tiler:
         groups = ceil(layer.sink.channels / self._lanes)
         capacity = groups
         if layer.conv is not None:
-            capacity = self._depth // (layer.conv.taps * layer.source_groups(self._lanes))
+            taps = layer.conv.phases[0].kernel[0] if layer.conv.packed else layer.conv.taps
+            capacity = self._depth // (taps * layer.source_groups(self._lanes))
         elif layer.misc is not None and layer.misc.has_weights:
             capacity = self._depth // layer.window.positions
         if capacity < 1:
