@@ -104,10 +104,10 @@ def mobilenet_v2_blocks(n: Network, multiplier: float) -> tuple[str, str]:
     return x, expansion
 
 
-def mobilenet_v2(multiplier: float = 1.0) -> Graph:
+def mobilenet_v2(multiplier: float = 1.0, classes: int = 1001) -> Graph:
     n = Network(224, "relu6")
     x, _ = mobilenet_v2_blocks(n, multiplier)
-    return n.classify(n.conv(x, max(1280, rounded(1280 * multiplier))), 1001)
+    return n.classify(n.conv(x, max(1280, rounded(1280 * multiplier))), classes)
 
 
 def mobilenet_edge(multiplier: float) -> Graph:
