@@ -43,14 +43,13 @@ def load(path: str | Path) -> Graph | Program | Model:
 
 
 def load_graph(path: str | Path) -> Graph:
-    """The graph in any of the files: a program's own, a model captured with its batch norms folded."""
+    """The graph in any of the files: a program's own, whatever its machine; a model's with its batch norms folded."""
+    if Path(path).suffix == ".lwp":
+        from lowwatt.compiler.program_file import read_graph
+
+        return read_graph(path)
     loaded: Any = load(path)
-    if isinstance(loaded, Graph):
-        return loaded
-    if hasattr(loaded, "graph"):
-        graph: Graph = loaded.graph
-        return graph
-    return graph_of(loaded)
+    return loaded if isinstance(loaded, Graph) else graph_of(loaded)
 
 
 def graph_of(model: Model) -> Graph:

@@ -12,10 +12,13 @@ import pytest
 
 from lowwatt.compiler import Program, compile
 from lowwatt.compiler import program as module
+from lowwatt.compiler.clock import time_program
+from lowwatt.compiler.program_file import FORMAT, seal
 from lowwatt.errors import ToolError
 from lowwatt.files import read_archive, write_archive
 from lowwatt.ir import interpreter
 from lowwatt.ir.graph import Graph
+from lowwatt.loading import load_graph
 from lowwatt.sim import simulate
 from lowwatt.targets import load_target
 from yolox_graph import quantized_graph
@@ -47,6 +50,16 @@ def test_same_program_same_bytes(quantized: Graph, saved: Path, tmp_path: Path) 
     assert (tmp_path / "again.lwp").read_bytes() == saved.read_bytes()
     Program.load(saved).save(tmp_path / "third.lwp")
     assert (tmp_path / "third.lwp").read_bytes() == saved.read_bytes()
+
+
+@pytest.mark.parametrize("schedule", ["vendor", "best"])
+def test_every_instruction_stands_at_one_position_of_its_layer(quantized: Graph, schedule: str) -> None:
+    program = compile(quantized, schedule=schedule)
+    for segment in (s for s in program.segments if s.side == "dpu"):
+        positions = segment.positions()
+        assert sorted(k for part in positions for k in part) == list(range(len(segment.instructions)))
+        assert all(segment.owners[k] == owner for owner, part in enumerate(positions) for k in part)
+        assert program.dpu_ms == pytest.approx(time_program(segment.instructions, program.target).total / 1e6)
 
 
 def test_a_float_program_has_no_golden_output(tmp_path: Path) -> None:
@@ -89,32 +102,73 @@ def test_truncated_and_altered_files_end_in_a_clear_error(saved: Path, tmp_path:
     assert survived < 40
 
 
-@pytest.mark.parametrize("missing", ["program.json", "graph/graph.txt", "golden/output/000.npy"])
+def test_whoever_changes_a_member_is_found_out(saved: Path) -> None:
+    members = read_archive(saved)
+    for name, data in members.items():
+        changed = bytearray(data)
+        changed[len(changed) // 2] ^= 1
+        for others in ({**members, name: bytes(changed)}, {k: v for k, v in members.items() if k != name}):
+            write_archive(saved, others)
+            with pytest.raises(ToolError):
+                Program.load(saved)
+    write_archive(saved, {**members, "more": b""})
+    with pytest.raises(ToolError, match="damaged"):
+        Program.load(saved)
+
+
+MEMBERS = ["program.json", "graph/graph.txt", "golden/output/000.npy", "segments/000/code.bin"]
+
+
+@pytest.mark.parametrize("missing", MEMBERS)
 def test_missing_members_are_named(saved: Path, missing: str) -> None:
     members = read_archive(saved)
     del members[missing]
-    write_archive(saved, members)
+    write_archive(saved, seal(members))
     with pytest.raises(ToolError) as error:
         Program.load(saved)
     assert missing.split("/")[-1] in error.value.why
 
 
-@pytest.mark.parametrize("key", ["layers", "verdicts", "machine", "fingerprint", "host_ms", "format"])
+def resealed(path: Path, member: str, **changes: object) -> None:
+    """Change a json member, as somebody would who knows of the digest."""
+    members = read_archive(path)
+    content = {**json.loads(members[member]), **changes}
+    write_archive(path, seal({**members, member: json.dumps(content).encode()}))
+
+
+WRONG = (None, [1], "x", {"a": 1})
+KEYS = ["layers", "verdicts", "machine", "fingerprint", "host_ms", "format", "segments"]
+
+
+@pytest.mark.parametrize("key", KEYS)
 def test_missing_or_wrong_json_is_an_error(saved: Path, key: str) -> None:
-    members = read_archive(saved)
-    description = json.loads(members["program.json"])
-    for value in (None, [1], "x", {"a": 1}):
-        write_archive(saved, {**members, "program.json": json.dumps({**description, key: value}).encode()})
+    for value in WRONG:
+        resealed(saved, "program.json", **{key: value})
+        with pytest.raises(ToolError):
+            Program.load(saved)
+
+
+@pytest.mark.parametrize("key", ["layers", "owners", "regions", "sizes"])
+def test_missing_or_wrong_json_of_a_segment_is_an_error(saved: Path, key: str) -> None:
+    for value in WRONG:
+        resealed(saved, "segments/000/segment.json", **{key: value})
         with pytest.raises(ToolError):
             Program.load(saved)
 
 
 def test_a_newer_format_is_refused(saved: Path) -> None:
-    members = read_archive(saved)
-    description = {**json.loads(members["program.json"]), "format": module.FORMAT + 1}
-    write_archive(saved, {**members, "program.json": json.dumps(description).encode()})
+    resealed(saved, "program.json", format=FORMAT + 1)
     with pytest.raises(ToolError, match="newer lowwatt"):
         Program.load(saved)
+
+
+def test_an_older_format_says_how_to_compile_its_graph_again(saved: Path, quantized: Graph) -> None:
+    resealed(saved, "program.json", format=1)
+    with pytest.raises(ToolError, match="older form") as error:
+        Program.load(saved)
+    command = f"lowwatt compile {saved} --target ultra96v2-lpcv --schedule vendor --out {saved}"
+    assert error.value.hint == f"its graph is still good: {command}"
+    assert [n.name for n in load_graph(saved).nodes] == [n.name for n in quantized.nodes]
 
 
 def test_another_machine_of_the_same_name_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +177,8 @@ def test_another_machine_of_the_same_name_is_refused(saved: Path, monkeypatch: p
     monkeypatch.setattr(module, "load_target", lambda name: other)
     with pytest.raises(ToolError, match="another machine") as error:
         Program.load(saved)
-    assert error.value.hint == f"lowwatt compile {saved} --target ultra96v2-lpcv --out {saved}"
+    assert error.value.hint == f"lowwatt compile {saved} --target ultra96v2-lpcv --schedule vendor --out {saved}"
+    assert load_graph(saved).is_quantized, "the command needs the graph alone"
 
 
 def test_a_machine_of_ones_own_travels_with_the_program(quantized: Graph, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What each layer costs: its share of the program's time, the engines' cycles, traffic, and how well it uses the array."""
+"""What each layer costs: its share of the program's time, the engines' cycles, traffic, how well it uses the array."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lowwatt.compiler.clock import Times, Work, run, work_of
 from lowwatt.compiler.isa import ENGINES
@@ -23,10 +24,10 @@ class LayerCost:
     """One layer on the accelerator, or one node on the host.
 
     `cycles`: clock cycles that each engine works (load, conv, misc, save; empty on the host). `ms`: by how much the
-    layer makes the program longer: from the end of what came before to its own last instruction's. `utilisation`: share
-    of the array's peak over that time, `array_use` over the array's own cycles. `bound_by`: the engine that works
-    longest, or "host (estimate)". `first`, `last`: its instructions in its segment, half-open. `start_ms`, `end_ms`:
-    when its first instruction begins and its last one ends, in its segment.
+    layer makes the program longer: by what it ends after all layers before it. `utilisation`: share of the array's peak
+    over that time, `array_use` over the array's own cycles. `bound_by`: the engine that works longest, or "host
+    (estimate)". `first`, `last`: the span of its instructions in its segment, half-open; others may stand between them.
+    `start_ms`, `end_ms`: when its first instruction begins and its last one ends, in its segment.
     `ms` on the host is an estimate, not part of any published measurement.
     """
 
@@ -58,15 +59,13 @@ def accelerator_costs(segment: Segment, target: Target) -> list[LayerCost]:
 
 def _rows(segment: Segment, target: Target, work: Work, times: Times) -> Iterator[LayerCost]:
     front = 0.0
-    for layer, span in segment.ranges():
-        part = slice(span.start, span.stop)
+    for layer, part in zip(segment.layers, segment.positions(), strict=True):
         end = float(times.end[part].max(initial=front))
-        yield _row(layer, span, target, work, times, max(0.0, end - front))
-        front = max(front, end)
+        yield _row(layer, part, target, work, times, end - front)
+        front = end
 
 
-def _row(layer: LayerInfo, span: range, target: Target, work: Work, times: Times, ns: float) -> LayerCost:
-    part = slice(span.start, span.stop)
+def _row(layer: LayerInfo, part: NDArray[np.intp], target: Target, work: Work, times: Times, ns: float) -> LayerCost:
     engines, duration = work.engines[part], times.duration[part]
     names = [name.lower() for name in ENGINES]
     cycles = {name: round(float(duration[engines == k].sum()) / target.cycle_ns, 3) for k, name in enumerate(names)}
@@ -86,9 +85,9 @@ def _row(layer: LayerInfo, span: range, target: Target, work: Work, times: Times
         layer.macs / (peak * ns / target.cycle_ns) if ns else 0.0,
         max(cycles, key=lambda name: cycles[name]),
         layer.macs / (peak * worked) if worked else 0.0,
-        span.start,
-        span.stop,
-        float(np.min(times.start[part], initial=np.inf)) / _NS_PER_MS if len(span) else 0.0,
+        int(part[0]) if len(part) else 0,
+        int(part[-1]) + 1 if len(part) else 0,
+        float(times.start[part].min()) / _NS_PER_MS if len(part) else 0.0,
         float(times.end[part].max(initial=0.0)) / _NS_PER_MS,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,17 +9,13 @@ from typing import Any
 
 from lowwatt.compiler.costs import LayerCost
 from lowwatt.compiler.golden import Golden, make_golden
+from lowwatt.compiler.program_file import FORMAT, part, read_program, recompile, unpack_graph, write_program
 from lowwatt.compiler.rules import Verdict
 from lowwatt.compiler.segment import Segment
 from lowwatt.compiler.segment_file import pack_segment, unpack_segment
 from lowwatt.errors import ToolError
-from lowwatt.files import read_archive, write_archive
-from lowwatt.ir import store
 from lowwatt.ir.graph import Graph
 from lowwatt.targets import Target, load_target, target_names
-
-FORMAT = 2
-"""Version of the file form; a reader refuses newer ones."""
 
 
 @dataclass(slots=True)
@@ -91,12 +86,10 @@ class Program:
         A quantized graph takes a golden input and the integer reference's output along; `verify` compares them.
         """
         golden = self.golden or make_golden(self.graph)
-        description = {**self.to_json(), "machine": self.target.to_json()}
-        members = {"program.json": _json(description)} | ({} if golden is None else golden.pack())
+        members = {} if golden is None else golden.pack()
         for index, segment in enumerate(self.segments):
             members |= {f"segments/{index:03d}/{name}": data for name, data in pack_segment(segment).items()}
-        members |= {f"graph/{name}": data for name, data in store.pack(self.graph).items()}
-        write_archive(path, members)
+        write_program(path, {**self.to_json(), "machine": self.target.to_json()}, self.graph, members)
 
     def verify(self) -> int:
         """Run the golden input through the integer reference; returns how many output elements differ (0: sound).
@@ -110,38 +103,15 @@ class Program:
     @classmethod
     def load(cls, path: str | Path) -> Program:
         """Read a program; ToolError where the file is missing, foreign, damaged, newer, or for another machine."""
-        members = read_archive(path)
-        if "program.json" not in members:
-            raise ToolError("this is no program of ours", where=str(path), why="the archive holds no program.json")
-        graph_members = {k[6:]: data for k, data in members.items() if k.startswith("graph/")}
+        description, members = read_program(path)
         try:
-            description = json.loads(members["program.json"])
-            _check_format(description)
-            target = Target.from_json(description["machine"])
-            graph = store.unpack(graph_members, "graph")
-            program = _rebuild(description, graph, target, members)
-            program.golden = Golden.unpack(graph, members)
+            program = _rebuild(description, members)
         except ToolError as error:
             raise ToolError(error.what, where=str(path), why=error.why or error.where, hint=error.hint) from None
-        except Exception as error:  # damaged json can be of any wrong kind
+        except Exception as error:  # json that was written by somebody else can be of any wrong kind
             raise ToolError("the program's file is damaged", where=str(path), why=str(error)) from None
-        _check_machine(description, target, path)
+        _check_machine(description, program.target, path)
         return program
-
-
-def _json(values: Any) -> bytes:
-    return json.dumps(values, indent=1, sort_keys=True).encode()
-
-
-def _check_format(description: Any) -> None:
-    if not isinstance(description, dict) or not isinstance(description.get("format"), int):
-        raise ToolError("the program's file is damaged", why="it does not say its format")
-    if description["format"] > FORMAT:
-        raise ToolError(
-            "the program was written by a newer lowwatt",
-            why=f"format {description['format']}, this version reads up to {FORMAT}",
-            hint="update lowwatt, or compile again",
-        )
 
 
 def _check_machine(description: dict[str, Any], target: Target, path: str | Path) -> None:
@@ -154,7 +124,7 @@ def _check_machine(description: dict[str, Any], target: Target, path: str | Path
             "the program was compiled for another machine",
             where=str(path),
             why=f"its fingerprint is {description.get('fingerprint')}, that of {target.name} here is {here:#x}",
-            hint=f"lowwatt compile {path} --target {target.name} --out {path}",
+            hint=recompile(path, description),
         )
 
 
@@ -169,25 +139,21 @@ def _summary(segment: Segment) -> dict[str, Any]:
     }
 
 
-def _rebuild(description: dict[str, Any], graph: Graph, target: Target, members: Mapping[str, bytes]) -> Program:
-    rows = ({**row, "nodes": tuple(row["nodes"])} for row in description["layers"])
-    verdicts = [Verdict(**{**row, "reasons": tuple(row["reasons"])}) for row in description["verdicts"]]
+def _rebuild(description: Mapping[str, Any], members: Mapping[str, bytes]) -> Program:
+    graph, target = unpack_graph(members), Target.from_json(description["machine"])
     segments = [
-        unpack_segment(summary["side"], summary["nodes"], graph, target, _part(members, f"segments/{index:03d}/"))
+        unpack_segment(summary["side"], summary["nodes"], graph, target, part(members, f"segments/{index:03d}/"))
         for index, summary in enumerate(description["segments"])
     ]
     return Program(
         graph,
         target,
-        [LayerCost(**row) for row in rows],
-        verdicts,
+        [LayerCost(**{**row, "nodes": tuple(row["nodes"])}) for row in description["layers"]],
+        [Verdict(**{**row, "reasons": tuple(row["reasons"])}) for row in description["verdicts"]],
         list(description["free"]),
         float(description["host_ms"]),
         float(description["host_nodes_ms"]),
-        segments=segments,
-        schedule=str(description["schedule"]),
+        Golden.unpack(graph, members),
+        segments,
+        str(description["schedule"]),
     )
-
-
-def _part(members: Mapping[str, bytes], prefix: str) -> dict[str, bytes]:
-    return {name[len(prefix) :]: data for name, data in members.items() if name.startswith(prefix)}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lowwatt.compiler.dram import Dram
 from lowwatt.compiler.isa import Instruction, assemble
@@ -42,12 +46,13 @@ class Segment:
         """The instruction words."""
         return assemble(self.instructions)
 
-    def ranges(self) -> Iterator[tuple[LayerInfo, range]]:
-        """Each layer with the positions of its instructions."""
-        start = 0
-        for index, layer in enumerate(self.layers):
-            stop = start
-            while stop < len(self.owners) and self.owners[stop] == index:
-                stop += 1
-            yield layer, range(start, stop)
-            start = stop
+    def positions(self) -> list[NDArray[np.intp]]:
+        """For each layer the positions of its instructions, rising; they need not follow one another.
+
+        >>> Segment("dpu", Graph(), [LayerInfo(name, "", "", (), 0) for name in "ab"], owners=[0, 1, 0]).positions()
+        [array([0, 2]), array([1])]
+        """
+        owners = np.asarray(self.owners, np.intp)
+        order = np.argsort(owners, kind="stable")
+        bounds = np.searchsorted(owners[order], np.arange(len(self.layers) + 1))
+        return [order[first:last] for first, last in pairwise(bounds)]
