@@ -9,7 +9,9 @@ from typing import Any
 
 from lowwatt.compiler.costs import LayerCost
 from lowwatt.compiler.golden import Golden, make_golden
+from lowwatt.compiler.partition import Side
 from lowwatt.compiler.program_file import FORMAT, part, read_program, recompile, unpack_graph, write_program
+from lowwatt.compiler.record import record, typed
 from lowwatt.compiler.rules import Verdict
 from lowwatt.compiler.segment import Segment
 from lowwatt.compiler.segment_file import pack_segment, unpack_segment
@@ -142,18 +144,24 @@ def _summary(segment: Segment) -> dict[str, Any]:
 def _rebuild(description: Mapping[str, Any], members: Mapping[str, bytes]) -> Program:
     graph, target = unpack_graph(members), Target.from_json(description["machine"])
     segments = [
-        unpack_segment(summary["side"], summary["nodes"], graph, target, part(members, f"segments/{index:03d}/"))
+        unpack_segment(
+            typed(Side, summary["side"], "side"),
+            summary["nodes"],
+            graph,
+            target,
+            part(members, f"segments/{index:03d}/"),
+        )
         for index, summary in enumerate(description["segments"])
     ]
     return Program(
         graph,
         target,
-        [LayerCost(**{**row, "nodes": tuple(row["nodes"])}) for row in description["layers"]],
-        [Verdict(**{**row, "reasons": tuple(row["reasons"])}) for row in description["verdicts"]],
-        list(description["free"]),
-        float(description["host_ms"]),
-        float(description["host_nodes_ms"]),
+        [record(LayerCost, row) for row in description["layers"]],
+        [record(Verdict, row) for row in description["verdicts"]],
+        list(typed(tuple[str, ...], description["free"], "free")),
+        typed(float, description["host_ms"], "host_ms"),
+        typed(float, description["host_nodes_ms"], "host_nodes_ms"),
         Golden.unpack(graph, members),
         segments,
-        str(description["schedule"]),
+        typed(str, description["schedule"], "schedule"),
     )

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
 from lowwatt.compiler.dram import CONSTANTS, Dram, Region
 from lowwatt.compiler.isa import ISA0, ISA1, decode
-from lowwatt.compiler.partition import subgraph
+from lowwatt.compiler.partition import Side, subgraph
+from lowwatt.compiler.record import record, typed
 from lowwatt.compiler.segment import LayerInfo, Segment
 from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph
@@ -33,7 +34,7 @@ def pack_segment(segment: Segment) -> dict[str, bytes]:
 
 
 def unpack_segment(
-    side: Literal["dpu", "host"], nodes: Sequence[str], graph: Graph, target: Target, members: Mapping[str, bytes]
+    side: Side, nodes: Sequence[str], graph: Graph, target: Target, members: Mapping[str, bytes]
 ) -> Segment:
     """What `pack_segment` made; ToolError where members are missing or do not fit together."""
     wanted = set(nodes)
@@ -44,12 +45,16 @@ def unpack_segment(
         if name not in members:
             raise ToolError("the program's file is damaged", why=f"a segment holds no {name}")
     description: dict[str, Any] = json.loads(members["segment.json"])
-    layers = [LayerInfo(**{**row, "nodes": tuple(row["nodes"])}) for row in description["layers"]]
-    regions = {name: Region(**row) for name, row in description["regions"].items()}
-    sizes = {int(register): int(size) for register, size in description["sizes"].items()}
+    layers = [record(LayerInfo, row) for row in description["layers"]]
+    regions = {name: record(Region, row) for name, row in description["regions"].items()}
+    sizes = {int(register): typed(int, size, "sizes") for register, size in description["sizes"].items()}
     instructions = decode(members["code.bin"], (ISA0, ISA1)[target.isa])
-    owners = [index for index, count in description["owners"] for _ in range(count)]
-    _check(len(instructions) == len(owners), "its instructions are not those of its layers")
+    runs = [typed(tuple[int, ...], run, "owners") for run in description["owners"]]
+    counts = [count for _, count in runs]
+    _check(
+        sum(counts) == len(instructions) and min(counts, default=1) > 0, "its instructions are not those of its layers"
+    )
+    owners = [index for index, count in runs for _ in range(count)]
     _check(all(0 <= owner < len(layers) for owner in owners), "an instruction belongs to no layer")
     _check(len(members["constants.bin"]) == sizes.get(CONSTANTS, 0), "its constants have another size")
     return Segment("dpu", part, layers, Dram(regions, sizes, members["constants.bin"]), instructions, owners)
