@@ -1,4 +1,4 @@
-"""The verb disasm: instruction words of compiled files."""
+"""The verb disasm: instruction words of compiled files, ours and the vendor's."""
 
 from __future__ import annotations
 
@@ -15,19 +15,23 @@ if TYPE_CHECKING:
 
 
 def disasm(
-    file: Annotated[Path, typer.Argument(help="A compiled .xmodel, or a DNNDK .elf.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(help="A program (.lwp), a compiled .xmodel, or a DNNDK .elf.", show_default=False)
+    ],
     layers: Annotated[
-        bool, typer.Option("--layers", help="Also the single layers' programs that some files have.")
+        bool, typer.Option("--layers", help="Also the single layers' programs that some of the vendor's files have.")
     ] = False,
+    layer: Annotated[str, typer.Option(help="One layer alone, by its name.", show_default=False)] = "",
     json: Annotated[bool, typer.Option("--json", help="Print the result as json on stdout.")] = False,
 ) -> None:
-    """Print the DPU programs in a file that the vendor compiled: instructions, counts, and whether the tokens balance.
+    """Print the DPU programs in a compiled file: instructions by layer, counts, and whether the tokens balance.
 
+    Example: lowwatt disasm detector.lwp --layer head.cls
     Example: lowwatt disasm detector_zcu102.xmodel
     """
     from lowwatt.verbs.disasm import disassemble
 
-    found = disassemble(file, layers)
+    found = disassemble(file, layers, layer)
     if json:
         print_json([program.to_json() for program in found])
         return
@@ -37,21 +41,35 @@ def disasm(
 
 
 def _lines(program: Disassembly) -> Iterator[str]:
-    from lowwatt.compiler.isa import listing
-
     stream = program.stream
     core = "" if stream.fingerprint is None else f", fingerprint 0x{stream.fingerprint:x}"
     yield f"{stream.name}: {stream.isa.name}{core}, {len(stream.code)} bytes"
-    yield from (f"  {offset:06x}  {line}" for offset, line in listing(program.instructions))
+    yield from _listing(program)
     yield ""
-    yield f"  {len(program.instructions)} instructions: {_counts(program.by_name())}"
+    yield f"  {len(program.shown)} instructions: {_counts(program.by_name())}"
     yield f"  engines: {_counts(program.by_engine())}"
+    if program.only is None:
+        yield from _tokens(program)
+    yield ""
+
+
+def _listing(program: Disassembly) -> Iterator[str]:
+    """Every run of instructions of one layer under the layer's name."""
+    begun = set()
+    for layer, positions in program.runs():
+        if layer is not None:
+            origin = f", from {layer.origin}" if layer.origin else ""
+            yield f"  {layer.name}: " + ("continued" if layer.name in begun else f"{layer.op}{origin}")
+            begun.add(layer.name)
+        yield from (f"  {offset:06x}  {line}" for offset, line in (program.lines[k] for k in positions))
+
+
+def _tokens(program: Disassembly) -> Iterator[str]:
     for (producer, consumer), tokens in program.tokens.items():
         verdict = "" if tokens.balanced else "  NOT BALANCED"
         yield f"  tokens {producer} → {consumer}: {tokens.posted} posted, {tokens.taken} taken{verdict}"
     if program.stuck is not None:
         yield f"  instruction {program.stuck} waits for ever: {program.instructions[program.stuck].name}"
-    yield ""
 
 
 def _counts(counts: dict[str, int]) -> str:

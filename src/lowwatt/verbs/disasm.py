@@ -1,24 +1,50 @@
-"""disasm: the programs in a compiled file, decoded and counted."""
+"""disasm: the programs in a compiled file, the vendor's or ours, decoded and counted."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from lowwatt.compiler.isa import ENGINES, Instruction, Tokens, balance, decode, first_stuck, listing
+from lowwatt.compiler import Program
+from lowwatt.compiler.isa import ENGINES, ISA0, ISA1, Instruction, Tokens, balance, decode, first_stuck, listing
 from lowwatt.compiler.isa.foreign import Stream, streams
-from lowwatt.errors import ToolError
+from lowwatt.compiler.segment import LayerInfo
+from lowwatt.errors import ToolError, did_you_mean
 
 
 @dataclass(frozen=True)
 class Disassembly:
-    """One program, decoded to its last byte."""
+    """One program, decoded to its last byte.
+
+    Where the file says so (ours do), `layers` are the program's and `owners[k]` is the layer of instruction k. `only`
+    picks one of them: tokens are those of the whole program, all else is of that layer.
+    """
 
     stream: Stream
-    instructions: list[Instruction]
+    instructions: Sequence[Instruction]
+    layers: Sequence[LayerInfo] = ()
+    owners: Sequence[int] = ()
+    only: int | None = None
+
+    @cached_property
+    def shown(self) -> list[int]:
+        """Positions of the instructions that are asked for."""
+        return [k for k in range(len(self.instructions)) if self.only is None or self.owners[k] == self.only]
+
+    def runs(self) -> Iterator[tuple[LayerInfo | None, list[int]]]:
+        """Positions that follow one another in one layer, with the layer where it is known."""
+        for owner, group in groupby(self.shown, key=lambda k: self.owners[k] if self.owners else None):
+            yield None if owner is None else self.layers[owner], list(group)
+
+    @cached_property
+    def lines(self) -> list[tuple[int, str]]:
+        """Byte offset and line of every instruction of the program."""
+        return list(listing(self.instructions))
 
     @cached_property
     def tokens(self) -> dict[tuple[str, str], Tokens]:
@@ -37,11 +63,11 @@ class Disassembly:
 
     def by_name(self) -> dict[str, int]:
         """Instructions of each kind."""
-        return dict(Counter(instruction.name for instruction in self.instructions))
+        return dict(Counter(self.instructions[k].name for k in self.shown))
 
     def by_engine(self) -> dict[str, int]:
         """Instructions of each engine."""
-        counts = Counter(instruction.engine for instruction in self.instructions)
+        counts = Counter(self.instructions[k].engine for k in self.shown)
         return {engine: counts[engine] for engine in ENGINES}
 
     def to_json(self) -> dict[str, Any]:
@@ -61,26 +87,75 @@ class Disassembly:
             "tokens": tokens,
             "balanced": self.balanced,
             "stuck_at": self.stuck,
-            "instructions": [
-                _row(at, i) for (at, _), i in zip(listing(self.instructions), self.instructions, strict=True)
+            "layers": [
+                {"name": layer.name, "op": layer.op, "origin": layer.origin, "instructions": self.owners.count(index)}
+                for index, layer in enumerate(self.layers)
+                if self.only in (None, index)
             ],
+            "instructions": [self._row(k) for k in self.shown],
         }
 
+    def _row(self, k: int) -> dict[str, Any]:
+        one = self.instructions[k]
+        named = [name for name in one.spec.named if name not in ("depends_on", "depended_by")]
+        row = {
+            "offset": self.lines[k][0],
+            "name": one.name,
+            "depends_on": list(one.depends_on),
+            "depended_by": list(one.depended_by),
+            "fields": {name: one.real(name) for name in named},
+        }
+        return {**row, "layer": self.layers[self.owners[k]].name} if self.owners else row
 
-def _row(offset: int, instruction: Instruction) -> dict[str, Any]:
-    named = [name for name in instruction.spec.named if name not in ("depends_on", "depended_by")]
-    return {
-        "offset": offset,
-        "name": instruction.name,
-        "depends_on": list(instruction.depends_on),
-        "depended_by": list(instruction.depended_by),
-        "fields": {name: instruction.real(name) for name in named},
-    }
+
+def disassemble(file: Path, layers: bool = False, layer: str = "") -> list[Disassembly]:
+    """Programs of a compiled .xmodel, a DNNDK .elf or our own .lwp.
+
+    `layers`: also the single layers' programs that some of the vendor's files have. `layer`: one layer alone, by its
+    name; ToolError where there is none of that name.
+    """
+    if file.suffix == ".lwp":
+        programs = _own(file)
+        return [_one_layer(programs, layer)] if layer else programs
+    found = streams(file)
+    if layer:
+        by_name = {stream.name: stream for stream in found if stream.layer}
+        if layer not in by_name:
+            raise _no_layer(layer, list(by_name))
+        return [_decoded(by_name[layer])]
+    return [_decoded(stream) for stream in found if layers or not stream.layer]
 
 
-def disassemble(file: Path, layers: bool = False) -> list[Disassembly]:
-    """Programs of a compiled .xmodel or DNNDK .elf; with `layers` also the single layers' that some files have."""
-    return [_decoded(stream) for stream in streams(file) if layers or not stream.layer]
+def _own(file: Path) -> list[Disassembly]:
+    program = Program.load(file)
+    isa, fingerprint = (ISA0, ISA1)[program.target.isa], program.target.fingerprint
+    found = [
+        Disassembly(
+            Stream(f"segment {number}", isa, segment.code, fingerprint),
+            segment.instructions,
+            segment.layers,
+            segment.owners,
+        )
+        for number, segment in enumerate(program.segments)
+        if segment.side == "dpu"
+    ]
+    if not found:
+        raise ToolError("the file holds no DPU code", where=str(file), why="all of it runs on the host")
+    return found
+
+
+def _one_layer(programs: Sequence[Disassembly], name: str) -> Disassembly:
+    for program in programs:
+        for index, layer in enumerate(program.layers):
+            if layer.name == name:
+                return replace(program, only=index)
+    raise _no_layer(name, [layer.name for program in programs for layer in program.layers])
+
+
+def _no_layer(name: str, known: Sequence[str]) -> ToolError:
+    if not known:
+        return ToolError("the file has no layer of that name", where=name, why="it does not tell layers apart")
+    return ToolError("the file has no layer of that name", where=name, hint=did_you_mean(name, known))
 
 
 def _decoded(stream: Stream) -> Disassembly:

@@ -21,7 +21,7 @@ _NO_BITS = 8
 """Type of a section that takes no room in the file."""
 
 _HINT = (
-    "disasm reads compiled .xmodel and DNNDK .elf files; an exported .xmodel has no code until vai_c_xir compiled it"
+    "disasm reads .lwp, compiled .xmodel and DNNDK .elf; an exported .xmodel has no code until vai_c_xir compiled it"
 )
 
 
