@@ -31,7 +31,7 @@ _DTYPES = {
 
 @dataclass(frozen=True, slots=True)
 class XOp:
-    """Name, type, attributes, producers by argument, stated output shape, attributes of the output tensor."""
+    """Name, type, attributes, producers by argument; of the output tensor the stated shape, attributes and name."""
 
     name: str
     type: str
@@ -39,6 +39,7 @@ class XOp:
     args: Mapping[str, tuple[str, ...]]
     shape: Shape
     tensor_attrs: Mapping[str, Any]
+    tensor: str
 
     @classmethod
     def of(cls, message: Any) -> XOp:
@@ -51,6 +52,7 @@ class XOp:
             {arg.arg_name: tuple(arg.arg_ops) for arg in message.args},
             tuple(tensor.tensor_dim),
             {key: decode(value) for key, value in tensor.tensor_attr.items()},
+            tensor.tensor_name,
         )
 
     def fail(self, what: str, why: str = "", hint: str = "") -> ToolError:

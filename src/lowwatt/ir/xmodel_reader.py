@@ -59,6 +59,7 @@ class _Reader:
     def __init__(self, name: str) -> None:
         self.graph = Graph(name or "xmodel")
         self.value: dict[str, str] = {}
+        self.tensors: dict[str, str] = {}
         self.source: dict[str, str] = {}
         self.read: set[str] = set()
 
@@ -70,6 +71,7 @@ class _Reader:
             raise op.fail("the file is not in order", f"{unknown[0]} comes later or never")
         self.read.update(op.inputs())
         self.value[op.name] = self._tensor(op)
+        self.tensors[op.tensor] = self.value[op.name]
         if self.value[op.name] == op.name and self.graph.tensor(op.name).quant is not None:
             self.source[op.name] = op.name
 
@@ -134,13 +136,18 @@ class _Reader:
         )
 
     def finish(self, return_ops: Any) -> None:
-        """Outputs (the file's own list, else what nobody reads), then fold."""
+        """Outputs (the file's own list, else what nobody reads), then fold.
+
+        The list of a compiled file names operators of the file that it was compiled from; of these only tensors are
+        called so in it.
+        """
         names = return_ops if isinstance(return_ops, list) and return_ops else None
         names = names or [name for name in self.value if name not in self.read]
-        unknown = [n for n in names if n not in self.value]
+        known = self.tensors | self.value
+        unknown = [n for n in names if n not in known]
         if unknown:
             raise ToolError("return_ops names no operator", where=str(unknown[0]))
-        outputs = dict.fromkeys(self.value[n] for n in names)
+        outputs = dict.fromkeys(known[n] for n in names)
         self.graph.outputs = [o for o in outputs if not self.graph.tensor(o).is_constant]
         fold(self.graph, self.source)
         self.graph.meta["xmodel"] = {t: o for t, o in self.source.items() if t in self.graph.tensors}
