@@ -45,20 +45,31 @@ def quantize(
 def export(
     file: Annotated[Path, typer.Argument(help="Graph, model or program.", show_default=False)],
     format: Annotated[
-        str, typer.Option("--format", "-f", help="xmodel, qdq (ONNX with QDQ) or onnx (float).")
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            help="xmodel (for vai_c_xir), qdq (ONNX with QDQ), onnx (float), or xmodel-compiled (of a program; "
+            "experimental: no board has run one).",
+        ),
     ] = "xmodel",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; by default beside FILE.")] = None,
+    machine: Target = "",
     json: Json = False,
 ) -> None:
     """Write the vendor's xmodel, an ONNX with QDQ, or a float ONNX; each is validated on the spot.
 
+    Beside an xmodel stand the command that compiles it and the arch.json of --target. --format xmodel-compiled writes
+    what the vendor's runtime loads, without the vendor's compiler: experimental, no board has run such a file.
+
     Example: lowwatt export quantized.lwg --format xmodel -o detector_int.xmodel
+    Example: lowwatt export detector.lwp --format xmodel-compiled -o detector.xmodel
     """
     from lowwatt.verbs.export import FORMATS, export_file
 
     suffix = FORMATS.get(format, ("", ""))[0]
     target = out or file.with_name(f"{file.stem}{suffix}")
-    result = export_file(file, target, format)
+    result = export_file(file, target, format, machine)
     if json:
         print_json(result)
         return

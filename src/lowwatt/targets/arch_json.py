@@ -15,6 +15,15 @@ _WHAT = "cannot read the core's description"
 _FORMS = '{"fingerprint": "0x…"}, {"target": "DPUCZDX8G_…"}, or what `xdputil query` prints'
 
 
+def text(fingerprint: int) -> str:
+    """Content of the arch.json of a core.
+
+    >>> text(0x101000056010407)
+    '{"fingerprint": "0x101000056010407"}'
+    """
+    return json.dumps({"fingerprint": f"{fingerprint:#x}"})
+
+
 def read(path: Path) -> Found:
     """Core of an arch.json; of xdputil's answer also the clock.
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lowwatt.errors import ToolError, did_you_mean
 from lowwatt.ir.graph import Graph, Tensor
 from lowwatt.types import Array
+from lowwatt.verbs.compile import DEFAULT_TARGET
+
+if TYPE_CHECKING:
+    from lowwatt.compiler import Program
+    from lowwatt.targets import Target
 
 ISLAND_TOLERANCE = 0.01
 """Share of output elements that may differ where the graph holds float islands: a step there spreads behind it."""
@@ -20,19 +27,41 @@ SAMPLES = 2
 """Random inputs on which an export is proved; the numerics are exact, so that one element off would show."""
 
 
-def export_file(file: Path, out: Path, format: str) -> dict[str, Any]:
-    """Write `file` in `format` to `out`; {format, file, bytes, proof: lines}. ToolError where the proof fails."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is exported: a graph, the machine that it is meant for, and the program where the file holds one."""
+
+    graph: Graph
+    machine: str | Target
+    program: Program | None = None
+
+
+def export_file(file: Path, out: Path, format: str, machine: str = "") -> dict[str, Any]:
+    """Write `file` in `format` to `out`; {format, file, bytes, proof: lines}. ToolError where the proof fails.
+
+    `machine` is whose arch.json is told beside an xmodel; by default the program's own, else a recipe's default.
+    """
+    from lowwatt.compiler import Program
     from lowwatt.loading import load_graph
 
     if format not in FORMATS:
         raise ToolError(f"unknown format {format}", hint=did_you_mean(format, FORMATS))
-    return export_graph(load_graph(file), out, format)
+    if file.suffix == ".lwp":
+        program = Program.load(file)
+        return _export(Source(program.graph, machine or program.target, program), out, format, None)
+    return export_graph(load_graph(file), out, format, machine=machine or DEFAULT_TARGET)
 
 
-def export_graph(graph: Graph, out: Path, format: str, samples: Sequence[Inputs] | None = None) -> dict[str, Any]:
+def export_graph(
+    graph: Graph, out: Path, format: str, samples: Sequence[Inputs] | None = None, machine: str = DEFAULT_TARGET
+) -> dict[str, Any]:
     """As `export_file`, from a graph in memory; `samples` are inputs by name (NHWC float32), random ones where None."""
-    inputs = samples if samples is not None else random_inputs(graph)
-    proof = FORMATS[format][1](graph, out, inputs)
+    return _export(Source(graph, machine), out, format, samples)
+
+
+def _export(source: Source, out: Path, format: str, samples: Sequence[Inputs] | None) -> dict[str, Any]:
+    inputs = samples if samples is not None else random_inputs(source.graph)
+    proof = FORMATS[format][1](source, out, inputs)
     return {"format": format, "file": str(out), "bytes": out.stat().st_size, "proof": proof}
 
 
@@ -48,12 +77,27 @@ def _noise(tensor: Tensor, generator: np.random.Generator) -> Array:
     return values if tensor.quant is None else tensor.quant.dequantize(values)
 
 
-def _xmodel(graph: Graph, out: Path, samples: Sequence[Inputs]) -> list[str]:
+def _xmodel(source: Source, out: Path, samples: Sequence[Inputs]) -> list[str]:
+    from lowwatt.ir import xmodel
+    from lowwatt.targets import arch_json, load_target
+
+    graph, machine = source.graph, source.machine
+    _need_quantized(graph, "xmodel")
+    target = machine if not isinstance(machine, str) else load_target(machine)
+    xmodel.write(graph, out)
+    command = ["vai_c_xir", "-x", str(out), "-a", "arch.json", "-o", "compiled", "-n", graph.name]
+    return [
+        _read_back(graph, out, samples),
+        f"compile it with: {shlex.join(command)}",
+        f"arch.json of {target.name}: {arch_json.text(target.fingerprint)}",
+    ]
+
+
+def _read_back(graph: Graph, out: Path, samples: Sequence[Inputs]) -> str:
+    """Run the file that was written and the graph on the integer reference; ToolError where an integer differs."""
     from lowwatt.ir import xmodel
     from lowwatt.ir.interpreter import run
 
-    _need_quantized(graph, "xmodel")
-    xmodel.write(graph, out)
     again = xmodel.read(out)
     elements = 0
     for sample in samples:
@@ -63,16 +107,34 @@ def _xmodel(graph: Graph, out: Path, samples: Sequence[Inputs]) -> list[str]:
             elements += left.size
             if not np.array_equal(left, right):
                 raise ToolError("the xmodel differs from the graph", where=name, hint="please report this graph")
+    return f"read back and run on the integer reference: {elements} output elements, 0 differ"
+
+
+def _xmodel_compiled(source: Source, out: Path, samples: Sequence[Inputs]) -> list[str]:
+    from lowwatt.compiler import xmodel_compiled
+    from lowwatt.compiler.isa.foreign import streams
+
+    program = source.program
+    if program is None:
+        raise ToolError(
+            "xmodel-compiled needs a program", where=source.graph.name, hint="lowwatt compile … -o NAME.lwp"
+        )
+    xmodel_compiled.write(program, out)
+    (stream,) = streams(out)
+    if stream.code != program.segments[0].code or stream.fingerprint != program.target.fingerprint:
+        raise ToolError("the xmodel holds other code than the program", where=str(out), hint="please report this graph")
     return [
-        f"read back and run on the integer reference: {elements} output elements, 0 differ",
-        f"compile it with: vai_c_xir -x {out} -a arch.json -o compiled -n {graph.name}",
+        "EXPERIMENTAL: no board has run such a file of lowwatt; the vendor's own way is --format xmodel and vai_c_xir",
+        _read_back(source.graph, out, samples),
+        f"code read back: {len(stream.code)} bytes, as in the program, for fingerprint {stream.fingerprint:#x}",
     ]
 
 
-def _qdq(graph: Graph, out: Path, samples: Sequence[Inputs]) -> list[str]:
+def _qdq(source: Source, out: Path, samples: Sequence[Inputs]) -> list[str]:
     from lowwatt.ir import onnx_qdq
     from lowwatt.ir.interpreter import on_integers
 
+    graph = source.graph
     _need_quantized(graph, "qdq")
     onnx_qdq.write(graph, out)
     report = onnx_qdq.validate_qdq(out, graph, samples)
@@ -94,9 +156,10 @@ def _qdq(graph: Graph, out: Path, samples: Sequence[Inputs]) -> list[str]:
     ]
 
 
-def _onnx(graph: Graph, out: Path, samples: Sequence[Inputs]) -> list[str]:
+def _onnx(source: Source, out: Path, samples: Sequence[Inputs]) -> list[str]:
     from lowwatt.ir import onnx_writer
 
+    graph = source.graph
     if graph.is_quantized:
         raise ToolError("the graph is quantized", where=graph.name, hint="--format qdq writes it with its integers")
     onnx_writer.write(graph, out)
@@ -108,8 +171,9 @@ def _need_quantized(graph: Graph, format: str) -> None:
         raise ToolError(f"{format} needs a quantized graph", where=graph.name, hint="run `lowwatt quantize` first")
 
 
-FORMATS: dict[str, tuple[str, Callable[[Graph, Path, Sequence[Inputs]], list[str]]]] = {
+FORMATS: dict[str, tuple[str, Callable[[Source, Path, Sequence[Inputs]], list[str]]]] = {
     "xmodel": ("_int.xmodel", _xmodel),
+    "xmodel-compiled": (".xmodel", _xmodel_compiled),
     "qdq": ("_qdq.onnx", _qdq),
     "onnx": (".onnx", _onnx),
 }

@@ -136,7 +136,7 @@ class Road:
         if report.float_nodes:
             del files["xmodel"]  # the format has no float operators
         for format, file in files.items():
-            self.exports[format] = export_graph(report.quantized, self.out / file, format, samples)
+            self.exports[format] = export_graph(report.quantized, self.out / file, format, samples, self.recipe.target)
         self._notes["export"] = self.exports["qdq"]["proof"][0]
         if report.float_nodes:
             self._notes["export"] += f"; no xmodel: {len(report.float_nodes)} nodes are in float"
