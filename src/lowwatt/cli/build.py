@@ -83,24 +83,35 @@ def compile_(
     overrides: Overrides = None,
     target: Target = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Program to write (.lwp).")] = None,
+    schedule: Annotated[
+        str, typer.Option(help="vendor (as the vendor's first compiler arranges it) or best (as fast as can be).")
+    ] = "vendor",
     layers: Annotated[bool, typer.Option(help="Print a row for each layer.")] = False,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write when each instruction runs (.json, for ui.perfetto.dev).")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Compile for a machine: operator verdicts, cycles, bytes and milliseconds of each layer.
+    """Compile for a machine: instruction words, operator verdicts, cycles, bytes and milliseconds of each layer.
 
     Example: lowwatt compile quantized.lwg --target ultra96v2-lpcv --json
+    Example: lowwatt compile quantized.lwg --schedule best --layers --trace trace.json
     """
-    from lowwatt.cli.tables import layer_table, verdict_lines
+    from lowwatt.cli.tables import layer_summary, layer_table, verdict_lines
+    from lowwatt.compiler.trace import save_trace
     from lowwatt.verbs.compile import compile_file
 
-    program = compile_file(file, target or None, overrides or [])
+    program = compile_file(file, target or None, overrides or [], schedule)
     if out is not None:
         program.save(out)
+    if trace is not None:
+        save_trace(program, trace)
     if json:
         print_json(program.to_json())
         return
     if layers:
         print_table(layer_table(program))
+        output.print(layer_summary(program))
     for line in verdict_lines(program.verdicts):
         messages.print(line)
     output.print(
@@ -114,6 +125,8 @@ def compile_(
         )
     if out is not None:
         output.print(f"program: {out}")
+    if trace is not None:
+        output.print(f"trace: {trace}")
 
 
 def check(

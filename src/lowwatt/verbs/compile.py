@@ -19,12 +19,12 @@ DEFAULT_TARGET = Recipe().target
 COCO_CLASSES = 80
 
 
-def compile_file(file: Path, target: str | None, overrides: Sequence[str] = ()) -> Program:
+def compile_file(file: Path, target: str | None, overrides: Sequence[str] = (), schedule: str = "vendor") -> Program:
     """Program of a graph, model, ONNX, xmodel or recipe; `target` None: the recipe's own, else the default."""
     from lowwatt.compiler import compile as compile_graph
 
     graph, own = open_network(file, overrides)
-    return compile_graph(graph, target or own)
+    return compile_graph(graph, target or own, schedule)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,76 @@
+"""Trace: when each instruction runs, in the JSON that chrome://tracing and ui.perfetto.dev read.
+
+Tracks: the layers, the four engines, the host. Segments follow one another. A layer's slice is the time by which it
+makes the program longer, so that slices do not overlap and add up; its instructions may begin before it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lowwatt.compiler.clock import time_program
+from lowwatt.compiler.costs import LayerCost
+from lowwatt.compiler.isa import ENGINES
+from lowwatt.compiler.program import Program
+from lowwatt.compiler.segment import Segment
+from lowwatt.files import write_text
+from lowwatt.targets import Target
+
+_TRACKS = ("layers", *ENGINES, "host")
+_US_PER_MS = 1e3
+_NS_PER_US = 1e3
+Event = dict[str, Any]
+
+
+def trace_events(program: Program) -> list[Event]:
+    """Events of a frame, times in microseconds; a slice is an event of phase X."""
+    events = list(_names(program))
+    rows, now = iter(program.layers), 0.0
+    for segment in program.segments:
+        nodes = segment.layers if segment.side == "dpu" else segment.graph.nodes
+        mine = [next(rows) for _ in nodes]
+        track = "layers" if segment.side == "dpu" else "host"
+        if segment.side == "dpu":
+            events.extend(_instructions(segment, program.target, now))
+        events.extend(_layers(mine, track, now))
+        now += sum(row.ms for row in mine) * _US_PER_MS
+    reading = (program.host_ms - program.host_nodes_ms) * _US_PER_MS
+    return [*events, _slice("read the outputs", "host", now, reading, {})]
+
+
+def save_trace(program: Program, path: str | Path) -> None:
+    """Write the trace atomically."""
+    write_text(path, json.dumps({"displayTimeUnit": "ns", "traceEvents": trace_events(program)}) + "\n")
+
+
+def _names(program: Program) -> Iterator[Event]:
+    title = f"{program.graph.name} on {program.target.name}, {program.schedule} (modelled)"
+    yield {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": title}}
+    for index, track in enumerate(_TRACKS):
+        yield {"ph": "M", "pid": 1, "tid": index, "name": "thread_name", "args": {"name": track}}
+        yield {"ph": "M", "pid": 1, "tid": index, "name": "thread_sort_index", "args": {"sort_index": index}}
+
+
+def _instructions(segment: Segment, target: Target, now: float) -> Iterator[Event]:
+    times = time_program(segment.instructions, target)
+    starts, lengths = (now + times.start / _NS_PER_US).tolist(), (times.duration / _NS_PER_US).tolist()
+    for index, (one, owner) in enumerate(zip(segment.instructions, segment.owners, strict=True)):
+        about: Event = {"position": index}
+        if owner >= 0:
+            about["layer"] = segment.layers[owner].name
+        yield _slice(one.name, one.engine, starts[index], lengths[index], about)
+
+
+def _layers(rows: Sequence[LayerCost], track: str, now: float) -> Iterator[Event]:
+    for row in rows:
+        about = {"op": row.op, "macs": row.macs, "bound_by": row.bound_by, "array_use": row.array_use}
+        yield _slice(row.name, track, now, row.ms * _US_PER_MS, about)
+        now += row.ms * _US_PER_MS
+
+
+def _slice(name: str, track: str, start: float, length: float, about: Event) -> Event:
+    index = _TRACKS.index(track)
+    return {"ph": "X", "pid": 1, "tid": index, "name": name, "ts": start, "dur": length, "args": about}
