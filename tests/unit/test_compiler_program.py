@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from lowwatt.cli import app
 from lowwatt.compiler import Program, compile
 from lowwatt.compiler import program as module
 from lowwatt.compiler.clock import time_program
@@ -169,6 +171,8 @@ def test_an_older_format_says_how_to_compile_its_graph_again(saved: Path, quanti
     command = f"lowwatt compile {saved} --target ultra96v2-lpcv --schedule vendor --out {saved}"
     assert error.value.hint == f"its graph is still good: {command}"
     assert [n.name for n in load_graph(saved).nodes] == [n.name for n in quantized.nodes]
+    assert CliRunner().invoke(app, command.split()[1:]).exit_code == 0
+    assert Program.load(saved).verify() == 0
 
 
 def test_another_machine_of_the_same_name_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,14 +11,14 @@ import pytest
 from typer.testing import CliRunner
 
 from lowwatt.cli import app
-from lowwatt.compiler import compile, xmodel_compiled
+from lowwatt.compiler import Program, compile, xmodel_compiled
 from lowwatt.errors import ToolError
 from lowwatt.ir import interpreter, xmodel
 from lowwatt.ir.graph import Graph
 from lowwatt.ir.xmodel_proto import decode, messages
 from lowwatt.types import QuantParams
 from lowwatt.verbs.disasm import disassemble
-from lowwatt.verbs.export import export_graph, random_inputs
+from lowwatt.verbs.export import export_file, export_graph, random_inputs
 from small_detector import small_detector
 from yolox_graph import quantized_graph
 
@@ -60,6 +60,24 @@ def test_it_reads_back_to_the_same_integers_and_instructions(make: Any, target: 
     (code,) = disassemble(tmp_path / "a.xmodel")
     assert code.instructions == program.segments[0].instructions
     assert code.stream.fingerprint == program.target.fingerprint
+
+
+def _exported(program: Program, folder: Path) -> dict[str, Any]:
+    program.save(folder / "a.lwp")
+    return export_file(folder / "a.lwp", folder / "a.xmodel", "xmodel-compiled")
+
+
+def test_every_golden_graph_of_the_accelerator_reads_back(shared: Path, tmp_path: Path) -> None:
+    written = 0
+    for folder in sorted((shared / "golden").glob("case*-A")):
+        graph = xmodel.read(folder / "model.xmodel")
+        program = compile(graph, "zcu102-vai3")
+        if [segment.side for segment in program.segments] != ["dpu"]:
+            continue
+        result = _exported(program, tmp_path)
+        assert "0 differ" in result["proof"][1], folder.name
+        written += 1
+    assert written >= 37
 
 
 def test_the_same_program_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def emit_fix(graph: Graph, node: Node, operands: Sequence[str]) -> tuple[str, Ar
         return "eltwise-fix", args, {"type": _ELTWISE_TYPES[node.op], "nonlinear": _NONLINEAR[activation]}
     if node.op in _POOL_TYPES:
         kept = {key: attrs[key] for key in attrs if key in ("kernel", "stride", "pad", "count_include_pad")}
-        return "pool-fix", args, {**kept, "type": _POOL_TYPES[node.op]}
+        return "pool-fix", args, {**kept, "pad": _used_pad(graph, node), "type": _POOL_TYPES[node.op]}
     if node.op == "hard_sigmoid":
         given, out = _fix_point(graph, node.inputs[0]), _fix_point(graph, node.name)
         return f"{kind}-fix", args, {"hsigmoid_in": given, "shift_hsigmoid": 14 + given - out}
@@ -64,6 +64,17 @@ def emit_fix(graph: Graph, node: Node, operands: Sequence[str]) -> tuple[str, Ar
         count = len(node.attrs["pads"])
         return "pad-fix", args, {**attrs, "constant_values": bytes([steps % 256]) * count}
     return ("upsample-fix" if node.op == "resize" else f"{kind}-fix"), args, attrs
+
+
+def _used_pad(graph: Graph, node: Node) -> list[int]:
+    """Padding to the end of the last window: integer operators round the number of windows down."""
+    size, out = graph.tensor(node.inputs[0]).shape[1:3], graph.tensor(node.name).shape[1:3]
+    top, _, left, _ = pads(node)
+    kernel, stride = pair(node, "kernel"), pair(node, "stride")
+    bottom, right = (
+        max(0, (out[i] - 1) * stride[i] + kernel[i] - size[i] - before) for i, before in enumerate((top, left))
+    )
+    return [left, right, top, bottom]
 
 
 def _hard_shifts(graph: Graph, node: Node) -> Attrs:
