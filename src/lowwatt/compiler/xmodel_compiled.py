@@ -64,6 +64,7 @@ class _Writer:
         self.used = set(program.graph.tensors)
         self.layer_of = {name: index for index, layer in enumerate(segment.layers) for name in layer.nodes}
         self.constants: dict[str, list[str]] = {}
+        self.loads = _loads_of_constants(segment)
 
     def finish(self) -> bytes:
         """The file."""
@@ -150,18 +151,8 @@ class _Writer:
         weights = self.target.weight_banks
         kernel = range(weights.stop, weights.stop + 1) if node.op == "depthwise_conv2d" else weights
         banks = range(weights.stop + 1, weights.stop + 2) if node.inputs.index(name) > 1 else kernel
-        owner = self.layer_of.get(node.name)
-        return min(
-            (
-                one.numbers["ddr_addr"]
-                for one, layer in zip(self.segment.instructions, self.segment.owners, strict=True)
-                if layer == owner
-                and one.name == "LOAD"
-                and one.numbers["reg_id"] == CONSTANTS
-                and one.numbers["bank_id"] in banks
-            ),
-            default=0,
-        )
+        loads = self.loads.get(self.layer_of.get(node.name, -1), [])
+        return min((address for bank, address in loads if bank in banks), default=0)
 
     def _output(self, root: Any, name: str, download: str) -> None:
         form = _format(self.graph.tensor(name))
@@ -226,6 +217,15 @@ class _Writer:
         work = [workload(node, self.graph, self.target) for node in nodes]
         real, on_arch = (_U64(sum(column)) for column in zip(*work, strict=True))
         return {"workload": real, "workload_on_arch": on_arch}
+
+
+def _loads_of_constants(segment: Segment) -> dict[int, list[tuple[int, int]]]:
+    """For each layer the bank and address of every load of constants."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for one, layer in zip(segment.instructions, segment.owners, strict=True):
+        if one.name == "LOAD" and one.numbers["reg_id"] == CONSTANTS:
+            found.setdefault(layer, []).append((one.numbers["bank_id"], one.numbers["ddr_addr"]))
+    return found
 
 
 def _no_work() -> dict[str, _U64]:
