@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from lowwatt.evaluate.report import EpochRow, Figure, LayerRow, OffAccelerator, Picture, Report, StageAccuracy
+from lowwatt.evaluate.report import EpochRow, Figure, LayerRow, Machine, OffAccelerator, Picture, Report, StageAccuracy
 
 
 def png(red: int, green: int, blue: int, side: int = 96) -> bytes:
@@ -39,7 +39,9 @@ def layer(index: int, random: np.random.Generator) -> LayerRow:
     where, bound = ("host", "host") if index % 45 == 44 else ("dpu", slowest)
     op = "add" if index % 7 == 3 else "conv2d"
     snr = None if index % 45 == 44 else 34 - index / 6 + random.uniform(-4, 4)
-    return LayerRow(name, op, where, macs, cycles, bytes_in, bytes_out, ms, use, bound, snr, f"module {name}")
+    return LayerRow(
+        name, op, where, macs, cycles, bytes_in, bytes_out, ms, use, bound, snr, f"module {name}", 0.83, "20/24 rows"
+    )
 
 
 ENERGY = (
@@ -102,4 +104,11 @@ def realistic_report(layers: int = 90, seed: int = 0) -> Report:
             "Trained for 12 minutes on a CPU: accuracy is far below a full run.",
             "Energy is the ARM rail alone.",
         ],
+        machine=Machine(
+            172.8,
+            3.25,
+            150,
+            16.991,
+            {name: random.uniform(0, 1, 300).tolist() for name in ("load", "save", "conv", "misc")},
+        ),
     )

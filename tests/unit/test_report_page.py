@@ -172,3 +172,11 @@ def test_line_goes_from_edge_to_edge():
     chart = line([(5, 1.0), (10, 0.5), (15, 0.0)], ["a", "b", "c"], 1, "loss")
     path = next(ElementTree.fromstring(chart).iter("polyline")).get("points")
     assert path == "0.0,0.0 500.0,100.0 1000.0,200.0"
+
+
+def test_timeline_and_roofline_are_drawn_where_the_machine_is_known():
+    with_machine = realistic_report()
+    page = render(with_machine)
+    assert page.count('class="lane ') == 4 and 'class="dot ' in page
+    without = dataclasses.replace(with_machine, machine=None)
+    assert 'class="lane ' not in render(without) and 'class="dot ' not in render(without)

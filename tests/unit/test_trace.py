@@ -12,7 +12,7 @@ from rich.console import Console
 from lowwatt.cli.tables import layer_summary, layer_table
 from lowwatt.compiler import Program, compile
 from lowwatt.compiler.losses import why_low
-from lowwatt.compiler.trace import save_trace
+from lowwatt.compiler.trace import busy_shares, save_trace
 from lowwatt.ir.graph import Graph
 from yolox_graph import yolox_graph
 
@@ -84,3 +84,11 @@ def test_the_table_fits_a_terminal() -> None:
     assert "waits for LOAD" in " ".join(text.split()) or "LOAD" in text
     assert "conv1 " in text and "1/12 in" in text
     assert "90 layers" in layer_summary(program)
+
+
+@pytest.mark.parametrize("schedule", ["vendor", "best"])
+def test_shares_of_busy_time_add_up_to_the_cycles(schedule: str) -> None:
+    program = compile(yolox_graph(0.125, 64), schedule=schedule)
+    for engine, shares in busy_shares(program, 50).items():
+        worked = sum(layer.cycles[engine] for layer in program.layers) * program.target.cycle_ns / 1e6
+        assert sum(shares) / 50 * program.dpu_ms == pytest.approx(worked, rel=1e-3)

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lowwatt.compiler.clock import time_program
 from lowwatt.compiler.costs import LayerCost
 from lowwatt.compiler.isa import ENGINES
@@ -39,6 +41,24 @@ def trace_events(program: Program) -> list[Event]:
         now += sum(row.ms for row in mine) * _US_PER_MS
     reading = (program.host_ms - program.host_nodes_ms) * _US_PER_MS
     return [*events, _slice("read the outputs", "host", now, reading, {})]
+
+
+def busy_shares(program: Program, bins: int) -> dict[str, list[float]]:
+    """For each engine the share of each of so many equal spans of the accelerator's time in which it works."""
+    segments = [segment for segment in program.segments if segment.side == "dpu"]
+    times = [time_program(segment.instructions, program.target) for segment in segments]
+    begins = np.cumsum([0.0, *(one.total for one in times)])
+    edges = np.linspace(0, begins[-1], bins + 1)
+    found = {}
+    for index, engine in enumerate(ENGINES):
+        worked = np.zeros(bins + 1)
+        for segment, one, begin in zip(segments, times, begins[:-1], strict=True):
+            mine = np.array([ENGINES.index(i.engine) for i in segment.instructions]) == index
+            knots = begin + np.stack([one.start[mine], one.end[mine]], axis=1).ravel()
+            done = np.stack([np.zeros(mine.sum()), one.duration[mine]], axis=1).ravel().cumsum()
+            worked += np.interp(edges, knots, done) if mine.any() else 0.0
+        found[engine.lower()] = (np.diff(worked) / max(edges[1], 1e-9)).round(4).clip(0, 1).tolist()
+    return found
 
 
 def save_trace(program: Program, path: str | Path) -> None:

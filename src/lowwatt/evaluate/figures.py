@@ -24,6 +24,10 @@ _BAR = Markup(
     '<rect class="bar c{}" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}"/></a>'
 )
 _LINE = Markup('<polyline class="line c{}" points="{}"/>')
+_LANE = Markup(
+    '<g><title>{}</title><path class="lane c{}" d="{}"/></g><line class="grid" x1="0" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
+)
+_DOT = Markup('<a href="{}"><path class="dot c{}" d="M{:.1f} {:.1f}h.01"><title>{}</title></path></a>')
 _HIT = Markup('<rect class="hit" x="{:.2f}" y="0" width="{:.2f}" height="{}"><title>{}</title></rect>')
 
 
@@ -69,6 +73,70 @@ def line(points: Sequence[tuple[float, float]], titles: Sequence[str], colour: i
     hits = [_HIT.format(x - step / 2, step, HEIGHT, title) for (x, _), title in zip(placed, titles, strict=True)]
     ends = (f"epoch {first:g}", f"{last:g}")
     return _chart(path + Markup("").join(hits), ticks, "", label, ends)
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One track of a time line: its name, colour class and the shares (0…1) of equal spans."""
+
+    name: str
+    colour: int
+    shares: Sequence[float]
+
+
+def lanes(tracks: Sequence[Lane], label: str, ends: tuple[str, str]) -> Markup:
+    """Tracks one above the other, each as high at a time as it is busy then."""
+    each = HEIGHT / max(len(tracks), 1)
+    drawn = [_lane(track, (index + 1) * each, each) for index, track in enumerate(tracks)]
+    names = [_TICK.format(100 * (index + 0.5) / len(tracks), track.name) for index, track in enumerate(tracks)]
+    svg = _SVG.format(WIDTH, HEIGHT, label, Markup("").join(drawn))
+    return _CHART.format(svg, Markup("").join(names), *ends)
+
+
+def _lane(track: Lane, floor: float, height: float) -> Markup:
+    step = WIDTH / max(len(track.shares), 1)
+    tops = [floor - 0.86 * height * share for share in track.shares]
+    steps = "".join(f"V{top:.1f}H{(index + 1) * step:.1f}" for index, top in enumerate(tops))
+    mean = sum(track.shares) / max(len(track.shares), 1)
+    title = f"{track.name}: busy {100 * mean:.0f} % of the time"
+    return _LANE.format(title, track.colour, f"M0 {floor:.1f}{steps}V{floor:.1f}Z", WIDTH, floor, floor)
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """One layer of a roofline: MACs a byte loaded, 1e9 MACs a second; colour, text and link as in Column."""
+
+    intensity: float
+    speed: float
+    colour: int
+    title: str
+    link: str
+
+
+def roofline(spots: Sequence[Spot], peak: float, gb_s: float) -> Markup:
+    """Speed over intensity, both logarithmic, under what array (`peak`, GMAC/s) and memory (`gb_s`) allow."""
+    right = 10.0 ** math.ceil(math.log10(max([2 * peak / gb_s, *(spot.intensity for spot in spots)])))
+    left = 10.0 ** math.floor(math.log10(min([peak / gb_s / 2, *(spot.intensity for spot in spots)])))
+    top = 10.0 ** math.ceil(math.log10(max([peak * 1.2, *(spot.speed for spot in spots)])))
+    low = 10.0 ** math.floor(math.log10(min([peak / 20, *(spot.speed for spot in spots)])))
+
+    def place(intensity: float, speed: float) -> tuple[float, float]:
+        return WIDTH * _share(intensity, left, right), HEIGHT * (1 - _share(max(speed, low), low, top))
+
+    corners = [(max(left, low / gb_s), max(low, left * gb_s)), (peak / gb_s, peak), (right, peak)]
+    roof = _LINE.format(5, " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*corner) for corner in corners)))
+    dots = [_DOT.format(s.link, s.colour, *place(s.intensity, s.speed), s.title) for s in spots]
+    ticks = [10.0**k for k in range(round(math.log10(low)), round(math.log10(top)) + 1)]
+    levels = [100 * (1 - _share(tick, low, top)) for tick in ticks]
+    grid = [_GRID.format(WIDTH, HEIGHT * level / 100, HEIGHT * level / 100) for level in levels]
+    marks = [_TICK.format(level, f"{tick:g}") for level, tick in zip(levels, ticks, strict=True)]
+    svg = _SVG.format(WIDTH, HEIGHT, "speed over MACs a byte loaded", Markup("").join([*grid, roof, *dots]))
+    return _CHART.format(svg, Markup("").join(marks), f"{left:g} MACs a byte loaded", f"{right:g}")
+
+
+def _share(value: float, low: float, high: float) -> float:
+    """Where a value lies between two others, by its logarithm."""
+    return math.log(value / low) / math.log(high / low)
 
 
 def _chart(drawing: Markup, ticks: Sequence[float], unit: str, label: str, ends: tuple[str, str]) -> Markup:

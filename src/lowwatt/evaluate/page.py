@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from lowwatt.evaluate import figures
 from lowwatt.evaluate.comparison import compare_reports
-from lowwatt.evaluate.report import EpochRow, LayerRow, Picture, Report, quantity, score_text
+from lowwatt.evaluate.report import EpochRow, LayerRow, Machine, Picture, Report, quantity, score_text
 
 _FOLDER = Path(__file__).parent
 _ENGINES = ("conv", "load", "save", "misc")
@@ -48,6 +48,7 @@ def render(report: Report, against: Report | None = None) -> str:
         script_hash=_hash(script),
         ap_top=max((ap for stage in report.stages for ap in (stage.ap, stage.ap50) if ap), default=1.0),
         **_layer_view(report.layers),
+        **_machine_view(report),
         **_training_view(report.training),
     )
 
@@ -76,6 +77,38 @@ def _layer_view(layers: Sequence[LayerRow]) -> dict[str, Any]:
         "snr_chart": figures.columns(noise, "dB", "signal to noise by layer", ends) if noise else "",
         "top": _tops(layers),
     }
+
+
+def _machine_view(report: Report) -> dict[str, Any]:
+    """Time line and roofline; empty where the report has no machine."""
+    machine, colours = report.machine, colours_of(layer.bound_by for layer in report.layers)
+    if machine is None:
+        return {"timeline": "", "roofline": ""}
+    tracks = [
+        figures.Lane(name.upper(), _ENGINES.index(name) if name in _ENGINES else 5, busy)
+        for name, busy in machine.busy.items()
+    ]
+    spots = [
+        figures.Spot(
+            layer.macs / layer.load_bytes,
+            layer.macs / _working_ms(layer, machine) / 1e6,
+            colours[layer.bound_by],
+            _layer_title(layer),
+            f"#layer-{index}",
+        )
+        for index, layer in enumerate(report.layers)
+        if layer.where == "dpu" and layer.macs and layer.load_bytes and _working_ms(layer, machine)
+    ]
+    ends = ("0 ms", quantity(machine.ms, "ms"))
+    return {
+        "timeline": figures.lanes(tracks, "busy engines over time", ends) if tracks else "",
+        "roofline": figures.roofline(spots, machine.peak_gmacs, machine.load_gb_s) if spots else "",
+    }
+
+
+def _working_ms(layer: LayerRow, machine: Machine) -> float:
+    """A layer's time, or its busiest engine's where it overlaps with other layers."""
+    return max(layer.ms, max(layer.cycles.values(), default=0) / machine.clock_mhz / 1e3)
 
 
 def colours_of(bounds: Iterable[str]) -> dict[str, int]:

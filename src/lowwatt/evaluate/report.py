@@ -68,7 +68,10 @@ class Figure:
 
 @dataclass(config=_CONFIG, frozen=True, slots=True)
 class LayerRow:
-    """One layer as the program runs it: work, cycles by engine, bytes moved, ms, array use (0…1), SNR in dB."""
+    """One layer as the program runs it: work, cycles by engine, bytes moved, ms, array use (0…1), SNR in dB.
+
+    `utilisation` is the array's use over `ms`, `array_use` that over its own cycles; `why` says what keeps them low.
+    """
 
     name: str
     op: str
@@ -82,6 +85,22 @@ class LayerRow:
     bound_by: str
     snr_db: Maybe = None
     origin: str = ""
+    array_use: Maybe = None
+    why: str = ""
+
+
+@dataclass(config=_CONFIG, frozen=True, slots=True)
+class Machine:
+    """What bounds the accelerator: 1e9 multiply-accumulates and 1e9 bytes loaded a second at most.
+
+    `busy`: for each engine the share of each of equal spans of `ms` in which it works.
+    """
+
+    peak_gmacs: float
+    load_gb_s: float
+    clock_mhz: float
+    ms: float
+    busy: dict[str, list[float]]
 
 
 @dataclass(config=_CONFIG, frozen=True, slots=True)
@@ -141,6 +160,7 @@ class Report:
     training: list[EpochRow] = Field(default_factory=list)
     images: list[Picture] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
+    machine: Machine | None = None
     format: int = FORMAT
 
     def to_json(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lowwatt import __version__
 from lowwatt.compiler.rules import group
-from lowwatt.evaluate.report import Figure, LayerRow, OffAccelerator, Picture, Report, StageAccuracy
+from lowwatt.evaluate.report import Figure, LayerRow, Machine, OffAccelerator, Picture, Report, StageAccuracy
 
 if TYPE_CHECKING:
     from lowwatt.compiler import Program
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lowwatt.verbs.produce import Road
 
 PICTURES = 6
+TIMELINE_BINS = 300
 _SOURCES = {
     "FP32": "float graph on onnxruntime",
     "fake-quant": "fake-quantized graph on torch",
@@ -42,6 +43,7 @@ def gather(road: Road, quantization: QuantReport, program: Program) -> Report:
         training=road.training_rows(),
         images=_pictures(road),
         notes=[line for export in road.exports.values() for line in export["proof"]],
+        machine=_machine(program),
     )
 
 
@@ -96,7 +98,16 @@ def _figures(road: Road, program: Program) -> list[Figure]:
     return [Figure(*row) for row in rows]
 
 
+def _machine(program: Program) -> Machine:
+    from lowwatt.compiler.trace import busy_shares
+
+    target = program.target
+    peak = target.array.macs_per_cycle / target.cycle_ns
+    return Machine(peak, target.costs.load_gb_s, target.clock_mhz, program.dpu_ms, busy_shares(program, TIMELINE_BINS))
+
+
 def _layers(road: Road, quantization: QuantReport, program: Program) -> list[LayerRow]:
+    from lowwatt.compiler.losses import why_low
     from lowwatt.ir import meta
     from lowwatt.quant.analysis import accumulated_snr
     from lowwatt.verbs.data import calibration_batches
@@ -117,6 +128,8 @@ def _layers(road: Road, quantization: QuantReport, program: Program) -> list[Lay
             row.bound_by,
             snr.get(row.name),
             row.origin,
+            row.array_use,
+            why_low(row, program.graph, program.target),
         )
         for row in program.layers
     ]
