@@ -232,3 +232,11 @@ def test_check_sends_small_parts_to_the_host_when_asked(lowwatt: Command, tmp_pa
     assert "3 parts" in lowwatt("check", tmp_path / "g.lwg")[1]
     out = lowwatt("check", tmp_path / "g.lwg", "--least-macs", "1")[1]
     assert "1 part," in out and "fewer than the 1 asked for" in out
+
+
+def test_compile_takes_a_schedule_and_writes_a_trace(lowwatt: Command, detector: Path, tmp_path: Path) -> None:
+    code, out, _ = lowwatt("compile", detector, "--schedule", "best", "--layers", "--trace", tmp_path / "t.json")
+    assert code == 0 and "engines busy CONV" in out
+    assert json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    code, _, err = lowwatt("compile", detector, "--schedule", "bets")
+    assert code == 1 and "unknown schedule bets" in err and "best" in err
