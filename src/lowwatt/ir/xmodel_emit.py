@@ -9,29 +9,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lowwatt.errors import ToolError
-from lowwatt.ir.arithmetic import HARD_SIGMOID_FIX_POINT
 from lowwatt.ir.graph import Graph, Node
-from lowwatt.ir.ops.activation import hard_input_fix_point
 from lowwatt.ir.ops.checks import fail, pads, pair
 
 Attrs = dict[str, Any]
 Args = dict[str, list[str]]
 Emitter = Callable[[Graph, Node], Attrs]
 
-_WINDOWED = ("conv2d", "depthwise_conv2d", "transposed_conv2d")
-_ELTWISE_TYPES = {"add": "ADD", "mul": "MUL"}
-_ELTWISE = tuple(_ELTWISE_TYPES)
-_POOL_TYPES = {"max_pool": "MAX", "avg_pool": "AVG"}
-_NONLINEAR = {
-    "none": "NONE",
-    "relu": "RELU",
-    "relu6": "RELU6",
-    "leaky_relu": "LEAKYRELU",
-    "hard_sigmoid": "HSIGMOID",
-    "hard_swish": "HSWISH",
-}
-_UNSET = -128
 ACTIVATION_TYPES = {"relu": "relu", "relu6": "relu6", "leaky_relu": "leaky-relu"}
 
 
@@ -41,58 +25,6 @@ def emit(graph: Graph, node: Node, operands: Sequence[str]) -> tuple[str, Args, 
         raise fail(node, "an .xmodel file for the compiler has no such operator")
     kind, emitter = _EMITTERS[node.op]
     return kind, _args(node, list(operands)), emitter(graph, node)
-
-
-def emit_fix(graph: Graph, node: Node, operands: Sequence[str]) -> tuple[str, Args, Attrs]:
-    """As `emit`, the integer form of the operator, with its activation; ToolError where the format has none."""
-    kind, args, attrs = emit(graph, node, operands)
-    activation = node.attrs.get("activation", "none")
-    if activation != "none" and node.op not in _WINDOWED + _ELTWISE:
-        raise fail(node, f"its integer form in an .xmodel takes no {activation} along")
-    if node.op in _WINDOWED:
-        return f"{kind}-fix", args, {**attrs, "nonlinear": _NONLINEAR[activation], **_hard_shifts(graph, node)}
-    if node.op in _ELTWISE:
-        return "eltwise-fix", args, {"type": _ELTWISE_TYPES[node.op], "nonlinear": _NONLINEAR[activation]}
-    if node.op in _POOL_TYPES:
-        kept = {key: attrs[key] for key in attrs if key in ("kernel", "stride", "pad", "count_include_pad")}
-        return "pool-fix", args, {**kept, "pad": _used_pad(graph, node), "type": _POOL_TYPES[node.op]}
-    if node.op == "hard_sigmoid":
-        given, out = _fix_point(graph, node.inputs[0]), _fix_point(graph, node.name)
-        return f"{kind}-fix", args, {"hsigmoid_in": given, "shift_hsigmoid": 14 + given - out}
-    if node.op == "pad":
-        steps = round(node.attrs["value"] * 2.0 ** _fix_point(graph, node.name))
-        count = len(node.attrs["pads"])
-        return "pad-fix", args, {**attrs, "constant_values": bytes([steps % 256]) * count}
-    return ("upsample-fix" if node.op == "resize" else f"{kind}-fix"), args, attrs
-
-
-def _used_pad(graph: Graph, node: Node) -> list[int]:
-    """Padding to the end of the last window: integer operators round the number of windows down."""
-    size, out = graph.tensor(node.inputs[0]).shape[1:3], graph.tensor(node.name).shape[1:3]
-    top, _, left, _ = pads(node)
-    kernel, stride = pair(node, "kernel"), pair(node, "stride")
-    bottom, right = (
-        max(0, (out[i] - 1) * stride[i] + kernel[i] - size[i] - before) for i, before in enumerate((top, left))
-    )
-    return [left, right, top, bottom]
-
-
-def _hard_shifts(graph: Graph, node: Node) -> Attrs:
-    """What a convolution says of the hard activation that it takes along; -128 stands for none (docs/dpu.md 3.7)."""
-    activation, quant = node.attrs.get("activation"), graph.tensor(node.name).quant
-    if activation not in ("hard_sigmoid", "hard_swish") or quant is None:
-        return {"hsigmoid_in": _UNSET, "shift_hsigmoid": _UNSET, "shift_hswish": _UNSET}
-    given, swish = hard_input_fix_point(node, quant), activation == "hard_swish"
-    gate = HARD_SIGMOID_FIX_POINT if swish else quant.fix_point
-    shift = given + HARD_SIGMOID_FIX_POINT - quant.fix_point if swish else _UNSET
-    return {"hsigmoid_in": given, "shift_hsigmoid": 14 + given - gate, "shift_hswish": shift}
-
-
-def _fix_point(graph: Graph, name: str) -> int:
-    quant = graph.tensor(name).quant
-    if quant is None:
-        raise ToolError("the graph is not quantized", where=name)
-    return quant.fix_point
 
 
 def _args(node: Node, operands: list[str]) -> Args:

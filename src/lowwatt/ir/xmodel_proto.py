@@ -166,21 +166,38 @@ def _plain(value: Any) -> Any:
     return {k: _plain(v) for k, v in inner.items()} if hasattr(inner, "items") else list(inner)
 
 
+class U64(int):
+    """A whole number that a file holds as uint64: fingerprints and workloads."""
+
+
+class Unsigned(int):
+    """A whole number that a file holds as uint64: fingerprints and workloads."""
+
+
 def encode(into: Any, value: Any) -> None:
-    """Set an AttrValue: bool, int (int32), float, str, bytes, or a non-empty list of int, float or str.
+    """Set an AttrValue: bool, int (int32), Unsigned (uint64), float, str, bytes, a non-empty list of int, float or str,
+    or a non-empty dict of text to int (int32), str or bytes.
 
     The vendor's reader is typed: a double where it wants a float, or an int64 for an int32, fails there (4.2).
     """
-    if isinstance(value, bool):
-        into.bool_value = value
-    elif isinstance(value, int):
-        into.int32_value = value
-    elif isinstance(value, float):
-        into.float_value = value
-    elif isinstance(value, str):
-        into.string_value = value
-    elif isinstance(value, bytes):
+    if isinstance(value, bytes):
         into.bytes_value.value = value
+    elif isinstance(value, list | tuple):
+        getattr(into, f"{_SHORT[type(value[0])]}_vec_value").value.extend(value)
+    elif isinstance(value, dict):
+        _encode_map(into, value)
     else:
-        kind = {int: "int32", float: "float", str: "string"}[type(value[0])]
-        getattr(into, f"{kind}_vec_value").value.extend(value)
+        setattr(into, f"{_SHORT[type(value)]}_value", value)
+
+
+_SHORT = {bool: "bool", int: "int32", Unsigned: "uint64", float: "float", str: "string", bytes: "bytes"}
+
+
+def _encode_map(into: Any, values: dict[str, Any]) -> None:
+    kind = _SHORT[type(next(iter(values.values())))]
+    entries = getattr(into, f"map_string_2_{kind}_value").value
+    for key, value in values.items():
+        if isinstance(value, bytes):
+            entries[key].value = value
+        else:
+            entries[key] = value

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lowwatt.ir.ops.activation import LEAKY_SLOPE
 from lowwatt.ir.xmodel_op import XOp
 from lowwatt.types import QuantParams, Shape
 
@@ -121,10 +122,17 @@ def _pool(op: XOp, shapes: Sequence[Shape]) -> Converted:
 
 
 def _eltwise(op: XOp, shapes: Sequence[Shape]) -> Converted:
-    kind = op.text("type", "ADD")
+    """Of one operand it moves the fix point and applies the activation: compiled files of ours have these."""
+    kind, attrs = op.text("type", "ADD"), _activation(op)
     if kind not in ("ADD", "MUL"):
         raise op.fail(f"type {kind} is not supported", hint="known: ADD, MUL")
-    return kind.lower(), _activation(op)
+    if len(shapes) > 1:
+        return kind.lower(), attrs
+    name = attrs["activation"]
+    if name not in ("none", "relu", "relu6", "leaky_relu"):
+        raise op.fail(f"nonlinear {op.attrs['nonlinear']} of one operand is not supported")
+    alone = {"alpha": LEAKY_SLOPE} if name == "leaky_relu" else {}
+    return ("identity" if name == "none" else name), alone
 
 
 def _matmul(op: XOp, shapes: Sequence[Shape]) -> Converted:

@@ -14,6 +14,7 @@ from lowwatt.compiler import Program
 from lowwatt.compiler.isa import ENGINES, ISA0, ISA1, Instruction, Tokens, balance, decode, first_stuck, listing
 from lowwatt.compiler.isa.foreign import Stream, streams
 from lowwatt.compiler.segment import LayerInfo
+from lowwatt.compiler.xmodel_parts import read_parts
 from lowwatt.errors import ToolError, did_you_mean
 
 
@@ -109,13 +110,12 @@ class Disassembly:
 
 
 def disassemble(file: Path, layers: bool = False, layer: str = "") -> list[Disassembly]:
-    """Programs of a compiled .xmodel, a DNNDK .elf or our own .lwp.
+    """Programs of our own .lwp, a compiled .xmodel or a DNNDK .elf; of files of ours with the layers.
 
     `layers`: also the single layers' programs that some of the vendor's files have. `layer`: one layer alone, by its
     name; ToolError where there is none of that name.
     """
-    if file.suffix == ".lwp":
-        programs = _own(file)
+    if programs := _own(file) if file.suffix == ".lwp" else _noted(file):
         return [_one_layer(programs, layer)] if layer else programs
     found = streams(file)
     if layer:
@@ -142,6 +142,19 @@ def _own(file: Path) -> list[Disassembly]:
     if not found:
         raise ToolError("the file holds no DPU code", where=str(file), why="all of it runs on the host")
     return found
+
+
+def _noted(file: Path) -> list[Disassembly]:
+    """Programs of a compiled .xmodel of ours, in which every layer's instructions are noted; [] for other files."""
+    parts = read_parts(file) if file.suffix == ".xmodel" else []
+    if not all(part.layers for part in parts):
+        return []
+    return [
+        Disassembly(
+            Stream(part.name, part.isa, part.code, part.fingerprint), part.instructions, part.layers, part.owners
+        )
+        for part in parts
+    ]
 
 
 def _one_layer(programs: Sequence[Disassembly], name: str) -> Disassembly:

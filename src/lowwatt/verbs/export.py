@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lowwatt.errors import ToolError, did_you_mean
+from lowwatt.files import write_text
 from lowwatt.ir.graph import Graph, Tensor
 from lowwatt.types import Array
 from lowwatt.verbs.compile import DEFAULT_TARGET
@@ -39,17 +40,18 @@ class Source:
 def export_file(file: Path, out: Path, format: str, machine: str = "") -> dict[str, Any]:
     """Write `file` in `format` to `out`; {format, file, bytes, proof: lines}. ToolError where the proof fails.
 
-    `machine` is whose arch.json is told beside an xmodel; by default the program's own, else a recipe's default.
+    `machine` is whose arch.json is written beside an xmodel, and whom a graph is compiled for; by default the program's
+    own, else a recipe's default.
     """
     from lowwatt.compiler import Program
     from lowwatt.loading import load_graph
 
     if format not in FORMATS:
         raise ToolError(f"unknown format {format}", hint=did_you_mean(format, FORMATS))
-    if file.suffix == ".lwp":
-        program = Program.load(file)
-        return _export(Source(program.graph, machine or program.target, program), out, format, None)
-    return export_graph(load_graph(file), out, format, machine=machine or DEFAULT_TARGET)
+    if file.suffix != ".lwp" or (machine and format == "xmodel-compiled"):
+        return export_graph(load_graph(file), out, format, machine=machine or DEFAULT_TARGET)
+    program = Program.load(file)
+    return _export(Source(program.graph, machine or program.target, program), out, format, None)
 
 
 def export_graph(
@@ -85,24 +87,19 @@ def _xmodel(source: Source, out: Path, samples: Sequence[Inputs]) -> list[str]:
     _need_quantized(graph, "xmodel")
     target = machine if not isinstance(machine, str) else load_target(machine)
     xmodel.write(graph, out)
-    command = ["vai_c_xir", "-x", str(out), "-a", "arch.json", "-o", "compiled", "-n", graph.name]
-    return [
-        _read_back(graph, out, samples),
-        f"compile it with: {shlex.join(command)}",
-        f"arch.json of {target.name}: {arch_json.text(target.fingerprint)}",
-    ]
+    arch = out.with_suffix(".arch.json")
+    write_text(arch, arch_json.text(target.fingerprint) + "\n")
+    command = ["vai_c_xir", "-x", str(out), "-a", str(arch), "-o", str(out.parent), "-n", f"{out.stem}_{target.name}"]
+    return [_read_back(graph, xmodel.read(out), samples), f"compile it for {target.name} with: {shlex.join(command)}"]
 
 
-def _read_back(graph: Graph, out: Path, samples: Sequence[Inputs]) -> str:
+def _read_back(graph: Graph, again: Graph, samples: Sequence[Inputs]) -> str:
     """Run the file that was written and the graph on the integer reference; ToolError where an integer differs."""
-    from lowwatt.ir import xmodel
     from lowwatt.ir.interpreter import run
 
-    again = xmodel.read(out)
     elements = 0
     for sample in samples:
-        renamed = {new: sample[old] for old, new in zip(graph.inputs, again.inputs, strict=True)}
-        before, after = run(graph, sample), run(again, renamed)
+        before, after = run(graph, sample), run(again, _renamed(graph, again, sample))
         for (name, left), right in zip(before.items(), after.values(), strict=True):
             elements += left.size
             if not np.array_equal(left, right):
@@ -110,23 +107,29 @@ def _read_back(graph: Graph, out: Path, samples: Sequence[Inputs]) -> str:
     return f"read back and run on the integer reference: {elements} output elements, 0 differ"
 
 
-def _xmodel_compiled(source: Source, out: Path, samples: Sequence[Inputs]) -> list[str]:
-    from lowwatt.compiler import xmodel_compiled
-    from lowwatt.compiler.isa.foreign import streams
+def _renamed(graph: Graph, again: Graph, sample: Inputs) -> Inputs:
+    """A sample by the names that the inputs have in the file."""
+    return {new: sample[old] for old, new in zip(graph.inputs, again.inputs, strict=True)}
 
-    program = source.program
-    if program is None:
+
+def _xmodel_compiled(source: Source, out: Path, samples: Sequence[Inputs]) -> list[str]:
+    from lowwatt.compiler import compile, xmodel_compiled
+    from lowwatt.ir import xmodel
+    from lowwatt.verbs.compiled_proof import prove_code
+
+    graph = source.graph
+    _need_quantized(graph, "xmodel-compiled")
+    program = source.program or compile(graph, source.machine)
+    if all(segment.side == "host" for segment in program.segments):
         raise ToolError(
-            "xmodel-compiled needs a program", where=source.graph.name, hint="lowwatt compile … -o NAME.lwp"
+            "the program leaves nothing to the accelerator", where=graph.name, hint="lowwatt check says why"
         )
     xmodel_compiled.write(program, out)
-    (stream,) = streams(out)
-    if stream.code != program.segments[0].code or stream.fingerprint != program.target.fingerprint:
-        raise ToolError("the xmodel holds other code than the program", where=str(out), hint="please report this graph")
+    again = xmodel.read(out)
     return [
         "EXPERIMENTAL: no board has run such a file of lowwatt; the vendor's own way is --format xmodel and vai_c_xir",
-        _read_back(source.graph, out, samples),
-        f"code read back: {len(stream.code)} bytes, as in the program, for fingerprint {stream.fingerprint:#x}",
+        _read_back(graph, again, samples),
+        *prove_code(out, program, again, _renamed(graph, again, samples[0])),
     ]
 
 
