@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +57,24 @@ def test_same_program_same_bytes(quantized: Graph, saved: Path, tmp_path: Path) 
     assert (tmp_path / "again.lwp").read_bytes() == saved.read_bytes()
     Program.load(saved).save(tmp_path / "third.lwp")
     assert (tmp_path / "third.lwp").read_bytes() == saved.read_bytes()
+
+
+COMPILE = """
+import sys
+from lowwatt.compiler import compile
+from yolox_graph import quantized_graph
+compile(quantized_graph(), "kv260", sys.argv[1]).save(sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("schedule", ["vendor", "best"])
+def test_two_processes_give_the_same_bytes(schedule: str, tmp_path: Path) -> None:
+    """Whatever the order of sets, which differs from process to process."""
+    for seed in "01":
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[1])}
+        command = [sys.executable, "-c", COMPILE, schedule, str(tmp_path / f"{seed}.lwp")]
+        subprocess.run(command, check=True, env=environment)
+    assert (tmp_path / "0.lwp").read_bytes() == (tmp_path / "1.lwp").read_bytes()
 
 
 @pytest.mark.parametrize("schedule", ["vendor", "best"])
@@ -116,6 +139,54 @@ def test_whoever_changes_a_member_is_found_out(saved: Path) -> None:
     write_archive(saved, {**members, "more": b""})
     with pytest.raises(ToolError, match="damaged"):
         Program.load(saved)
+
+
+def test_members_that_change_places_are_found_out(saved: Path) -> None:
+    members = read_archive(saved)
+    for one, other in itertools.combinations(members, 2):
+        write_archive(saved, {**members, one: members[other], other: members[one]})
+        with pytest.raises(ToolError):
+            Program.load(saved)
+
+
+def test_what_does_not_fit_together_is_refused_also_behind_the_digest(saved: Path) -> None:
+    """As somebody would do it who knows of the digest: cut, exchanged and altered members."""
+    members = read_archive(saved)
+    rng = random.Random(0)
+    for _ in range(150):
+        one, other = rng.choice(list(members)), rng.choice(list(members))
+        cut, flipped = members[one][: rng.randrange(len(members[one]))], bytearray(members[one])
+        flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
+        for changes in ({one: cut}, {one: members[other], other: members[one]}, {one: bytes(flipped)}):
+            write_archive(saved, seal({**members, **changes}))
+            with contextlib.suppress(ToolError):
+                program = Program.load(saved)
+                program.verify()
+                program.save(saved)
+
+
+def test_maps_lie_in_registers_that_there_can_be(saved: Path) -> None:
+    text = json.loads(read_archive(saved)["segments/000/segment.json"])
+    name, region = next(iter(text["regions"].items()))
+    changed = [{"address": -1}, {"address": 1 << 40}, {"register": 9}, {"height": 0}, {"row_bytes": 1 << 30}]
+    for change in changed:
+        resealed(saved, "segments/000/segment.json", regions={**text["regions"], name: {**region, **change}})
+        with pytest.raises(ToolError, match="outside its register"):
+            Program.load(saved)
+    resealed(saved, "segments/000/segment.json", regions={})
+    with pytest.raises(ToolError, match="no place in DRAM"):
+        Program.load(saved)
+    resealed(saved, "segments/000/segment.json", regions=text["regions"], sizes={**text["sizes"], "1": 1 << 40})
+    with pytest.raises(ToolError, match="no possible size"):
+        Program.load(saved)
+
+
+def test_segments_are_the_parts_of_the_graph(saved: Path) -> None:
+    segments = json.loads(read_archive(saved)["program.json"])["segments"]
+    for changed in ([], segments * 2, [{**segments[0], "nodes": segments[0]["nodes"][1:]}]):
+        resealed(saved, "program.json", segments=changed)
+        with pytest.raises(ToolError, match="not the parts of its graph"):
+            Program.load(saved)
 
 
 MEMBERS = ["program.json", "graph/graph.txt", "golden/output/000.npy", "segments/000/code.bin"]

@@ -36,7 +36,7 @@ class Golden:
         """What `pack` made, for the graph's own inputs and outputs; None where the archive has none."""
         if not any(name.startswith("golden/") for name in members):
             return None
-        return cls(_unpack(members, "input", graph.inputs), _unpack(members, "output", graph.outputs))
+        return cls(_unpack(graph, members, "input", graph.inputs), _unpack(graph, members, "output", graph.outputs))
 
 
 def make_golden(graph: Graph) -> Golden | None:
@@ -65,11 +65,13 @@ def _npy(array: Array) -> bytes:
     return buffer.getvalue()
 
 
-def _unpack(members: Mapping[str, bytes], kind: str, names: list[str]) -> dict[str, Array]:
+def _unpack(graph: Graph, members: Mapping[str, bytes], kind: str, names: list[str]) -> dict[str, Array]:
     arrays = {}
     for index, name in enumerate(names):
         member = f"golden/{kind}/{index:03d}.npy"
         if member not in members:
             raise ToolError("the program's file is damaged", why=f"it holds no {member}")
         arrays[name] = npy.read_array(io.BytesIO(members[member]), allow_pickle=False)
+        if arrays[name].shape != graph.tensor(name).shape:
+            raise ToolError("the program's file is damaged", why=f"{member} has not the shape of {name}")
     return arrays

@@ -117,17 +117,18 @@ class Program:
 
 
 def _check_machine(description: dict[str, Any], target: Target, path: str | Path) -> None:
-    """The program's machine must still be what its name stands for here."""
-    if target.name not in target_names():
-        return
-    here = load_target(target.name).fingerprint
-    if f"{here:#x}" != description.get("fingerprint"):
-        raise ToolError(
-            "the program was compiled for another machine",
-            where=str(path),
-            why=f"its fingerprint is {description.get('fingerprint')}, that of {target.name} here is {here:#x}",
-            hint=recompile(path, description),
-        )
+    """The program's fingerprint must be that of the machine in it, and of what its name stands for here."""
+    machines = {"the machine in it": target}
+    if target.name in target_names():
+        machines[f"{target.name} here"] = load_target(target.name)
+    for who, machine in machines.items():
+        if f"{machine.fingerprint:#x}" != description.get("fingerprint"):
+            raise ToolError(
+                "the program was compiled for another machine",
+                where=str(path),
+                why=f"its fingerprint is {description.get('fingerprint')}, that of {who} is {machine.fingerprint:#x}",
+                hint=recompile(path, description),
+            )
 
 
 def _summary(segment: Segment) -> dict[str, Any]:
@@ -143,6 +144,9 @@ def _summary(segment: Segment) -> dict[str, Any]:
 
 def _rebuild(description: Mapping[str, Any], members: Mapping[str, bytes]) -> Program:
     graph, target = unpack_graph(members), Target.from_json(description["machine"])
+    named = sorted(name for summary in description["segments"] for name in summary["nodes"])
+    if named != sorted(node.name for node in graph.nodes):
+        raise ToolError("the program's file is damaged", why="its segments are not the parts of its graph")
     segments = [
         unpack_segment(
             typed(Side, summary["side"], "side"),

@@ -17,6 +17,9 @@ from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph
 from lowwatt.targets import Target
 
+_REGISTER_BYTES = 1 << 31
+"""More than a register can hold: the vendor's runtime counts its bytes in 32 bits with a sign."""
+
 
 def pack_segment(segment: Segment) -> dict[str, bytes]:
     """Members by name; none for a segment of the host."""
@@ -57,7 +60,19 @@ def unpack_segment(
     owners = [index for index, count in runs for _ in range(count)]
     _check(all(0 <= owner < len(layers) for owner in owners), "an instruction belongs to no layer")
     _check(len(members["constants.bin"]) == sizes.get(CONSTANTS, 0), "its constants have another size")
+    _check_memory(part, regions, sizes)
     return Segment("dpu", part, layers, Dram(regions, sizes, members["constants.bin"]), instructions, owners)
+
+
+def _check_memory(part: Graph, regions: Mapping[str, Region], sizes: Mapping[int, int]) -> None:
+    """Registers of a size that there can be, every map within its register, those of inputs and outputs among them."""
+    _check(all(0 <= size < _REGISTER_BYTES for size in sizes.values()), "a register of DRAM has no possible size")
+    for name, region in regions.items():
+        first, last = region.at(0, 0), region.at(region.height - 1, region.width - 1, region.channels - 1)
+        inside = 0 <= first <= last < sizes.get(region.register, 0)
+        _check(inside and min(region.height, region.width, region.channels) > 0, f"{name} lies outside its register")
+    for name in (*part.inputs, *part.outputs):
+        _check(name in regions, f"{name} has no place in DRAM")
 
 
 def _check(sound: bool, why: str) -> None:
