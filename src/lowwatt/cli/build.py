@@ -49,8 +49,8 @@ def export(
         typer.Option(
             "--format",
             "-f",
-            help="xmodel (for vai_c_xir), qdq (ONNX with QDQ), onnx (float), or xmodel-compiled (of a program; "
-            "experimental: no board has run one).",
+            help="xmodel (for vai_c_xir), qdq (ONNX with QDQ), onnx (float), or xmodel-compiled (of a program, or of a "
+            "graph compiled for --target; experimental: no board has run one).",
         ),
     ] = "xmodel",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; by default beside FILE.")] = None,

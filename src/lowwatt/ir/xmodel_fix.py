@@ -145,6 +145,11 @@ def _attributes(graph: Graph, node: Node) -> Attrs:
     return emit(graph, node, node.inputs)[2]
 
 
+def _mean(graph: Graph, node: Node) -> Attrs:
+    """The vendor's library has no such operator: like a custom one it says what it gives."""
+    return {**_attributes(graph, node), "shape": list(graph.tensor(node.name).shape), "data_type": "XINT8"}
+
+
 _EMITTERS: dict[str, tuple[str, Callable[[Graph, Node], Attrs]]] = {
     "conv2d": ("conv2d-fix", _convolution),
     "depthwise_conv2d": ("depthwise-conv2d-fix", _convolution),
@@ -161,7 +166,7 @@ _EMITTERS: dict[str, tuple[str, Callable[[Graph, Node], Attrs]]] = {
     "resize": ("upsample-fix", _attributes),
     "reshape": ("reshape-fix", _attributes),
     "reduce_max": ("reduction_max-fix", _attributes),
-    "reduce_mean": ("reduction_mean-fix", _attributes),
+    "reduce_mean": ("reduction_mean-fix", _mean),
 }
 
 _FLOAT = {name: name for name in ("sigmoid", "tanh", "exp", "sqrt", "neg", "sub", "div", "pow")}
