@@ -48,6 +48,21 @@ def test_as_json(saved: Path) -> None:
     assert sum(layer["instructions"] for layer in found["layers"]) == len(found["instructions"])
     assert {row["layer"] for row in found["instructions"]} <= {layer["name"] for layer in found["layers"]}
     assert found["balanced"] and found["stuck_at"] is None
+    offsets = [row["offset"] for row in found["instructions"]] + [found["bytes"]]
+    runs = [(layer["name"], run) for layer in found["layers"] for run in layer["runs"]]
+    assert sorted(k for _, run in runs for k in range(run["first"], run["last"])) == list(range(len(offsets) - 1))
+    for name, run in runs:
+        assert {row["layer"] for row in found["instructions"][run["first"] : run["last"]]} == {name}
+        assert (run["first_byte"], run["last_byte"]) == (offsets[run["first"]], offsets[run["last"]])
+
+
+def test_headings_say_where_a_layers_instructions_are(saved: Path) -> None:
+    (program,) = disassemble(saved)
+    printed = CliRunner().invoke(app, ["disasm", str(saved)]).output
+    for layer, positions in program.runs():
+        at = program.bytes_of(positions)
+        place = f"instructions {positions[0]} to {positions[-1]}, bytes 0x{at.start:x} to 0x{at.stop - 1:x}"
+        assert layer is not None and f"  {layer.name}: " in printed and place in printed
 
 
 def test_a_layer_of_the_vendors_file(shared: Path) -> None:

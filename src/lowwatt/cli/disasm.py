@@ -58,8 +58,10 @@ def _listing(program: Disassembly) -> Iterator[str]:
     begun = set()
     for layer, positions in program.runs():
         if layer is not None:
-            origin = f", from {layer.origin}" if layer.origin else ""
-            yield f"  {layer.name}: " + ("continued" if layer.name in begun else f"{layer.op}{origin}")
+            origin, at = f", from {layer.origin}" if layer.origin else "", program.bytes_of(positions)
+            what = "continued" if layer.name in begun else f"{layer.op}{origin}"
+            where = f"instructions {positions[0]} to {positions[-1]}, bytes 0x{at.start:x} to 0x{at.stop - 1:x}"
+            yield f"  {layer.name}: {what}; {where}"
             begun.add(layer.name)
         yield from (f"  {offset:06x}  {line}" for offset, line in (program.lines[k] for k in positions))
 

@@ -39,8 +39,18 @@ class Disassembly:
 
     def runs(self) -> Iterator[tuple[LayerInfo | None, list[int]]]:
         """Positions that follow one another in one layer, with the layer where it is known."""
-        for owner, group in groupby(self.shown, key=lambda k: self.owners[k] if self.owners else None):
-            yield None if owner is None else self.layers[owner], list(group)
+        numbered = enumerate(self.shown)
+        for (owner, _), group in groupby(numbered, lambda item: (self._owner(item[1]), item[1] - item[0])):
+            yield None if owner is None else self.layers[owner], [k for _, k in group]
+
+    def _owner(self, k: int) -> int | None:
+        return self.owners[k] if self.owners else None
+
+    def bytes_of(self, positions: Sequence[int]) -> range:
+        """Offsets of the bytes of instructions that follow one another."""
+        behind = positions[-1] + 1
+        end = self.lines[behind][0] if behind < len(self.lines) else len(self.stream.code)
+        return range(self.lines[positions[0]][0], end)
 
     @cached_property
     def lines(self) -> list[tuple[int, str]]:
@@ -88,13 +98,23 @@ class Disassembly:
             "tokens": tokens,
             "balanced": self.balanced,
             "stuck_at": self.stuck,
-            "layers": [
-                {"name": layer.name, "op": layer.op, "origin": layer.origin, "instructions": self.owners.count(index)}
-                for index, layer in enumerate(self.layers)
-                if self.only in (None, index)
-            ],
+            "layers": [row for index, row in enumerate(self._layers()) if self.only in (None, index)],
             "instructions": [self._row(k) for k in self.shown],
         }
+
+    def _layers(self) -> list[dict[str, Any]]:
+        """Each layer with its runs: first and last instruction and byte, half-open."""
+        rows: dict[str, dict[str, Any]] = {
+            layer.name: {"name": layer.name, "op": layer.op, "origin": layer.origin, "instructions": 0, "runs": []}
+            for layer in self.layers
+        }
+        for layer, positions in self.runs():
+            if layer is not None:
+                at, row = self.bytes_of(positions), rows[layer.name]
+                row["instructions"] += len(positions)
+                run = {"first": positions[0], "last": positions[-1] + 1, "first_byte": at.start, "last_byte": at.stop}
+                row["runs"].append(run)
+        return list(rows.values())
 
     def _row(self, k: int) -> dict[str, Any]:
         one = self.instructions[k]
