@@ -194,9 +194,8 @@ def resize_scale(s: Subject) -> str:
 
 
 def resize_alignment(s: Subject) -> str:
-    """Nearest resize does not align corners."""
-    attrs = s.node.attrs
-    return "align_corners" if attrs["mode"] == "nearest" and attrs["align_corners"] else ""
+    """A resize does not align corners."""
+    return "align_corners" if s.node.attrs["align_corners"] else ""
 
 
 def fused_activation(s: Subject) -> str:

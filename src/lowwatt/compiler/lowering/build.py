@@ -10,7 +10,7 @@ import numpy as np
 
 from lowwatt.compiler.dram import CONSTANTS, INPUTS, OUTPUTS, WORKSPACE, Dram, Lifetime, Region, allocate
 from lowwatt.compiler.lowering import numbers
-from lowwatt.compiler.lowering.layer import Convolution, Layer, Misc, Phase
+from lowwatt.compiler.lowering.layer import Border, Convolution, Layer, Misc, Phase
 from lowwatt.compiler.lowering.legalize import MOVES, copies
 from lowwatt.compiler.lowering.mapping import flatten, fold
 from lowwatt.compiler.lowering.order import spread
@@ -278,16 +278,19 @@ class Builder:
 
     def _resize(self, layer: Layer, node: Node) -> None:
         """Each pixel is repeated, as the vendor's compiler does it (docs/dpu.md 8.6)."""
-        if node.attrs["mode"] != "nearest":
-            raise ToolError("the compiler has no lowering for a bilinear resize", where=node.name)
         layer.repeat = int(node.attrs["scale"][0]), int(node.attrs["scale"][1])
         layer.misc = self._single(node, 0)
 
     def _pad(self, layer: Layer, node: Node) -> None:
         pads = [int(p) for p in node.attrs["pads"]]
-        layer.pads = (pads[2], pads[3], pads[4], pads[5])
-        quant = self.graph.tensor(node.name).quant
-        layer.fill = 0 if quant is None else int(arithmetic.quantize(np.array([node.attrs["value"]]), quant)[0])
+        if node.attrs["mode"] not in ("constant", "edge"):
+            raise ToolError("this padding has no lowering", where=node.name, why=str(node.attrs["mode"]))
+        quant, fill = self.graph.tensor(node.name).quant, None
+        if node.attrs["mode"] == "constant":
+            value = 0 if quant is None else int(arithmetic.quantize(np.array([node.attrs["value"]]), quant)[0])
+            pixels = np.full(layer.sink.width * layer.sink.channels, value, np.int8)
+            fill = self._constant(f"{node.name}:fill", pixels)
+        layer.border = Border(pads[2], pads[4], pads[5], fill)
 
     # -- memory -------------------------------------------------------------------------------------------------
 

@@ -109,12 +109,23 @@ class Fold:
     zeros: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Border:
+    """What a copy puts around a map: rows and columns, and where the constants hold pixels of them; None repeats the
+    map's edge."""
+
+    top: int
+    left: int
+    right: int
+    fill: int | None = None
+
+
 @dataclass(slots=True)
 class Layer:
     """A layer, ready to be tiled and emitted.
 
     `source` is read from DRAM, `grid` is what the array makes of it (the source itself without a convolution), and
-    `sink` what goes back. `copies` are the rows and columns by which a copy repeats each pixel, `pads` what it adds. `flat`: rows are stretches of pixels, not
+    `sink` what goes back. `copies` are the rows and columns by which a copy repeats each pixel, `border` what it puts around the map. `flat`: rows are stretches of pixels, not
     rows of the maps; `fold`: some tiles are made of pieces of rows (`lowering.mapping`).
     """
 
@@ -130,8 +141,7 @@ class Layer:
     conv: Convolution | None = None
     misc: Misc | None = None
     repeat: Pair = (1, 1)
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
-    fill: int = 0
+    border: Border | None = None
     flat: bool = False
     fold: Fold | None = None
 

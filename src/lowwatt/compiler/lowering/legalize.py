@@ -86,11 +86,58 @@ def spread_kernels(graph: Graph) -> None:
         node.attrs = {**node.attrs, "dilation": (1, 1)}
 
 
+def blend_by_convolution(graph: Graph) -> None:
+    """A bilinear resize is a transposed convolution with tent-shaped weights, of the map with its edge repeated once.
+
+    Weights are whole sixteenths (scale 2, half pixels) to sixty-fourths, so that the result is exact.
+    """
+    for node in list(graph.nodes):
+        if node.op != "resize" or node.attrs["mode"] != "bilinear":
+            continue
+        source, scale = graph.tensor(node.inputs[0]), int(node.attrs["scale"][0])
+        low, tent = _tent(scale, bool(node.attrs["half_pixel"]))
+        batch, height, width, channels = source.shape
+        edge = f"{node.name}.edge"
+        shape = (batch, height + 2, width + 2, channels)
+        graph.tensors[edge] = type(source)(edge, shape, source.dtype, source.quant)
+        pads = {"pads": (0, 0, 1, 1, 1, 1, 0, 0), "mode": "edge", "value": 0.0}
+        graph.nodes.insert(graph.nodes.index(node), Node(edge, "pad", [node.inputs[0]], pads, node.origin))
+        weights, digits = _tent_weights(tent, channels)
+        quant = None if source.quant is None else QuantParams.power_of_two(digits)
+        constant = f"{node.name}.tent"
+        graph.add_constant(constant, weights if quant is not None else weights.astype(np.float32), quant)
+        first, last = scale - low, low + len(tent)
+        attrs = {"stride": (scale, scale), "pad": (first, last, first, last)}
+        node.op, node.inputs = "transposed_conv2d", [edge, constant]
+        node.attrs = spec(node.op).complete(attrs, node.name)
+
+
+def _tent(scale: int, half_pixel: bool) -> tuple[int, list[int]]:
+    """Least distance of an output from `scale` times an input that sees it, and weights from there on (whole numbers)."""
+    shift, unit = (0.5, 2 * scale) if half_pixel else (0.0, scale)
+    middle = 0.5 if half_pixel else 0.0
+    found = [(t, round(unit * (1 - abs((t + shift) / scale - middle)))) for t in range(-2 * scale, 2 * scale + 1)]
+    inside = [(t, weight) for t, weight in found if weight > 0]
+    return inside[0][0], [weight for _, weight in inside]
+
+
+def _tent_weights(tent: list[int], channels: int) -> tuple[np.ndarray, int]:
+    """[out, kh, kw, in] with one channel each, as stored (docs/dpu.md 4.3), and the fix point of its whole numbers."""
+    line = np.array(tent[::-1], np.int64)
+    plane = np.outer(line, line)
+    digits = int(plane.sum()).bit_length() - 1
+    unit = max(tent) + min(tent) if len(tent) % 2 == 0 else max(tent)
+    weights = np.zeros((channels, len(line), len(line), channels), np.int8)
+    for c in range(channels):
+        weights[c, :, :, c] = plane
+    return weights, 2 * (unit.bit_length() - 1) if digits else 0
+
+
 def move_fix_points(graph: Graph) -> None:
     """A pool or resize keeps its input's fix point; what moves it comes after (docs/dpu.md 3.4)."""
     for node in list(graph.nodes):
         source, out = graph.tensor(node.inputs[0]).quant, graph.tensor(node.name).quant
-        if node.op in ("max_pool", "resize", "pad") and source != out:
+        if node.op in ("max_pool", "resize", "pad") and source != out:  # a bilinear resize is no resize any more
             before = _put_before(graph, node, f"{node.name}.raw", node.op, dict(node.attrs))
             graph.tensor(before).quant = source
             node.op, node.inputs, node.attrs = "identity", [before], {}
@@ -132,6 +179,7 @@ REWRITES: tuple[Callable[[Graph], None], ...] = (
     split_hard_swish,
     widen_depthwise,
     spread_kernels,
+    blend_by_convolution,
     move_fix_points,
     separate_concats,
     separate_reshapes,

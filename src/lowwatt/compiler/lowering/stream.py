@@ -16,6 +16,7 @@ from lowwatt.compiler.dram import CONSTANTS, Dram, Region
 from lowwatt.compiler.lowering.emitter import Emitter
 from lowwatt.compiler.lowering.gather import Gather
 from lowwatt.compiler.lowering.layer import Convolution, Layer, Misc, Phase
+from lowwatt.compiler.lowering.padding import emit_padding
 from lowwatt.compiler.lowering.space import Space
 from lowwatt.compiler.lowering.tiling import Tiler, Tiling
 from lowwatt.errors import ToolError
@@ -28,6 +29,9 @@ def emit_layer(layer: Layer, tiling: Tiling, dram: Dram, emitter: Emitter, space
     """Append the instructions of a layer."""
     groups = ceil(layer.sink.channels / emitter.target.array.input_channels)
     space.begin_layer()
+    if layer.border is not None:
+        emit_padding(layer, layer.border, dram, emitter, space)
+        return
     before: Strip | None = None
     for columns in _cut(layer.sink.width, tiling.columns):
         for chunk in _cut(groups, tiling.chunk):
