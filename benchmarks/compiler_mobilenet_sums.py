@@ -1,7 +1,8 @@
 """Sums of our MobileNetV2 program for a B4096 beside those of the vendor's own program for it.
 
 The vendor's: dpu of Xilinx/Vitis-AI 1.x, demo/DNNDK, mobilenet_v2 224 (an .elf, decoded with `lowwatt disasm`;
-docs/dpu.md 8.1): bytes and instructions of LOAD and SAVE, cycles of CONV and MISC (an addition counted with both operands).
+docs/dpu.md 8.1): bytes and instructions of LOAD and SAVE, cycles of CONV and MISC (an addition counted with both
+operands).
 
     python benchmarks/compiler_mobilenet_sums.py
 """

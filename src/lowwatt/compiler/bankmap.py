@@ -1,8 +1,8 @@
 """Where the rows of a feature map lie in the banks of an image group.
 
-An operator of stride s reads its rows in slots of s: row h is in slot `h div s`, as that slot's row `h mod s`; slot k is
-in bank `k mod pixels`, so that the rows which an instruction reads at once lie in different banks. A map that a stride-1
-operator reads has one row a slot: row h in bank h mod pixels. (Source: docs/dpu.md 8.3, `stride_offset_in`.)
+An operator of stride s reads its rows in slots of s: row h is in slot `h div s`, as that slot's row `h mod s`; slot k
+is in bank `k mod pixels`, so that the rows which an instruction reads at once lie in different banks. A map that a
+stride-1 operator reads has one row a slot: row h in bank h mod pixels. (Source: docs/dpu.md 8.6, `stride_offset_in`.)
 """
 
 from __future__ import annotations

@@ -27,9 +27,7 @@ def order_loads(instructions: Sequence[Instruction], target: Target, dram_bytes:
     return _Simulation(engines, lengths, needs).run()
 
 
-def _needs(
-    instructions: Sequence[Instruction], target: Target, dram_bytes: Mapping[int, int]
-) -> list[list[int]]:
+def _needs(instructions: Sequence[Instruction], target: Target, dram_bytes: Mapping[int, int]) -> list[list[int]]:
     """For each instruction those that must be done before it, apart from the order of its own engine."""
     reader, trace = Reader(target), Trace(target, dram_bytes)
     found = []
@@ -94,7 +92,10 @@ class _Simulation:
     def _place(self, start: float, index: int) -> None:
         engine = self._engines[index]
         if engine == _LOAD:
-            heapq.heappop(self._now if self._now else self._later)
+            if self._now:
+                heapq.heappop(self._now)
+            else:
+                heapq.heappop(self._later)
         else:
             self._heads[engine] += 1
         end = self._free[engine] = start + self._lengths[index]
@@ -103,4 +104,3 @@ class _Simulation:
             self._missing[reader] -= 1
             if not self._missing[reader] and self._engines[reader] == _LOAD:
                 heapq.heappush(self._later, (self._ready[reader], reader))
-

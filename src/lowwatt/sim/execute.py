@@ -6,6 +6,7 @@ CONV, POOL, DPTWISE and ALU read input rows through `compiler.isa.window`, the s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,9 @@ class Executor:
         there = self.memory.defined[bank, words]
         if not there.all():
             first = int(words.ravel()[int(np.argmin(there))])
-            raise ToolError("an instruction reads a word that nothing was written to", why=f"word {first} of bank {bank}")
+            raise ToolError(
+                "an instruction reads a word that nothing was written to", why=f"word {first} of bank {bank}"
+            )
 
     # -- windows ------------------------------------------------------------------------------------------------
 
@@ -128,7 +131,9 @@ class Executor:
         words = (n["bank_addr_weights"] + np.arange(taps * groups)) % target.bank_depth
         weights = self.memory.banks[banks.start : banks.stop][:, words]
         weights = weights.reshape(len(banks), taps, groups * self._lanes)
-        x = self._input(window).reshape(-1, (window.length - 1) * window.stride[1] + window.kernel[1], groups * self._lanes)
+        x = self._input(window).reshape(
+            -1, (window.length - 1) * window.stride[1] + window.kernel[1], groups * self._lanes
+        )
         acc = _correlate(x, weights, window)
         bias = self.memory.banks[target.bias_bank, n["bank_addr_bias"] % target.bank_depth]
         self._output(window, _finish(acc, bias, n)[:, :, None])
@@ -156,9 +161,7 @@ class Executor:
         self._output(window, best.astype(np.int8))
 
     def _average(self, window: Window, factor: int, digits: int) -> None:
-        x, total = self._input(window), np.int64(0)
-        for tap in _taps(x, window):
-            total = total + tap
+        total = np.sum(_taps(self._input(window), window), axis=0, dtype=np.int64)
         self._output(window, _round(np.asarray(total * factor), digits))
 
     def _pool(self, window: Window) -> None:
@@ -222,8 +225,9 @@ def _correlate(x: Bytes, weights: Bytes, window: Window) -> Integers:
     """acc [outputs, length, lanes out]: exact, since float32 holds sums of a thousand products, and taps add as int."""
     (kh, kw), (sh, sw) = window.kernel, window.stride
     high, wide = (window.outputs - 1) * sh + 1, (window.length - 1) * sw + 1
-    exact = np.float32 if weights.shape[2] <= 1024 else np.float64
-    real, filters = x.astype(exact), weights.astype(exact)
+    exact = "float32" if weights.shape[2] <= 1024 else "float64"
+    real: NDArray[np.floating[Any]] = x.astype(exact)
+    filters: NDArray[np.floating[Any]] = weights.astype(exact)
     acc = np.zeros((window.outputs, window.length, len(weights)), np.float64)
     for i in range(kh):
         for j in range(kw):
@@ -245,8 +249,9 @@ def _round(value: Integers, digits: int, act: int = 0) -> Bytes:
     elif act in (_RELU, _RELU6):
         value = np.maximum(value, 0)
     high = 96 if act == _RELU6 else 127
-    rounded = (value + (1 << (digits - 1))) >> digits if digits > 0 else value << -digits
-    return np.clip(rounded, -128, high).astype(np.int8)
+    rounded: Integers = (value + (1 << (digits - 1))) >> digits if digits > 0 else value << -digits
+    clipped: Bytes = np.clip(rounded, -128, high).astype(np.int8)
+    return clipped
 
 
 def _combine(maps: list[tuple[Integers, int]], n: Mapping[str, int]) -> Bytes:

@@ -125,8 +125,9 @@ class Layer:
     """A layer, ready to be tiled and emitted.
 
     `source` is read from DRAM, `grid` is what the array makes of it (the source itself without a convolution), and
-    `sink` what goes back. `copies` are the rows and columns by which a copy repeats each pixel, `border` what it puts around the map. `flat`: rows are stretches of pixels, not
-    rows of the maps; `fold`: some tiles are made of pieces of rows (`lowering.mapping`).
+    `sink` what goes back. `repeat`: rows and columns by which a resize repeats each pixel; `border`: what a copy puts
+    around the map. `flat`: rows are stretches of pixels, not rows of the maps; `fold`: some tiles are made of pieces of
+    rows (`lowering.mapping`).
     """
 
     name: str

@@ -113,7 +113,7 @@ def blend_by_convolution(graph: Graph) -> None:
 
 
 def _tent(scale: int, half_pixel: bool) -> tuple[int, list[int]]:
-    """Least distance of an output from `scale` times an input that sees it, and weights from there on (whole numbers)."""
+    """Least distance of an output from `scale` times an input that sees it, and whole weights from there on."""
     shift, unit = (0.5, 2 * scale) if half_pixel else (0.0, scale)
     middle = 0.5 if half_pixel else 0.0
     found = [(t, round(unit * (1 - abs((t + shift) / scale - middle)))) for t in range(-2 * scale, 2 * scale + 1)]
@@ -124,13 +124,12 @@ def _tent(scale: int, half_pixel: bool) -> tuple[int, list[int]]:
 def _tent_weights(tent: list[int], channels: int) -> tuple[np.ndarray, int]:
     """[out, kh, kw, in] with one channel each, as stored (docs/dpu.md 4.3), and the fix point of its whole numbers."""
     line = np.array(tent[::-1], np.int64)
-    plane = np.outer(line, line)
-    digits = int(plane.sum()).bit_length() - 1
+    # what the weights of one output add up to along an axis: a power of two
     unit = max(tent) + min(tent) if len(tent) % 2 == 0 else max(tent)
     weights = np.zeros((channels, len(line), len(line), channels), np.int8)
     for c in range(channels):
-        weights[c, :, :, c] = plane
-    return weights, 2 * (unit.bit_length() - 1) if digits else 0
+        weights[c, :, :, c] = np.outer(line, line)
+    return weights, 2 * (unit.bit_length() - 1)
 
 
 def move_fix_points(graph: Graph) -> None:
@@ -167,11 +166,7 @@ def separate_reshapes(graph: Graph) -> None:
 
 
 def _is_slice(node: Node | None) -> bool:
-    while node is not None and node.op in MOVES:
-        if node.op == "slice":
-            return True
-        return False
-    return False
+    return node is not None and node.op == "slice"
 
 
 REWRITES: tuple[Callable[[Graph], None], ...] = (

@@ -14,9 +14,7 @@ from math import ceil
 
 from lowwatt.compiler.lowering.gather import stage_columns, stage_words
 from lowwatt.compiler.lowering.layer import Convolution, Fold, Layer
-from lowwatt.compiler.subject import FeatureMap
 from lowwatt.targets import Target
-
 
 _MAX_ROW_WORDS = 1024
 """Words between two rows of one bank: `jump_read_endl` has ten bits."""
@@ -36,9 +34,8 @@ def flatten(layer: Layer, target: Target) -> Layer:
     width = ceil(count / (best * pixels))
     if best * width >= ceil(size.height / pixels) * size.width or width > count:
         return layer
-    return replace(layer, flat=True, **{
-        name: FeatureMap(best * pixels, width, getattr(layer, name).channels) for name in ("source", "grid", "sink")
-    })
+    source, grid, sink = (replace(m, height=best * pixels, width=width) for m in (layer.source, layer.grid, layer.sink))
+    return replace(layer, flat=True, source=source, grid=grid, sink=sink)
 
 
 def fold(layer: Layer, target: Target, zeros: Callable[[int], int]) -> Layer:

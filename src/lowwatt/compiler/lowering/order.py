@@ -14,7 +14,8 @@ def spread(layers: Sequence[Layer], writers: Callable[[str], set[str]]) -> list[
     turns, and one is worked on while the other's map goes to DRAM and back.
     """
     needs = {layer.name: set().union(*(writers(name) for name in reads(layer))) for layer in layers}
-    left, done, order = list(layers), dict[str, int](), []
+    left, done = list(layers), dict[str, int]()
+    order: list[Layer] = []
     while left:
         ready = [layer for layer in left if needs[layer.name] <= done.keys()]
         chosen = min(ready, key=lambda layer: max((done[name] for name in needs[layer.name]), default=-1))

@@ -69,11 +69,12 @@ class _Padding:
             self._fill(bank, address, pixels)
             return
         for k in range(pixels):
-            self._emitter.load(bank, address + k * self._rows.pixel_words, edge, 1, self._rows.pixel_words, self._source)
+            self._emitter.load(
+                bank, address + k * self._rows.pixel_words, edge, 1, self._rows.pixel_words, self._source
+            )
 
     def _fill(self, bank: int, address: int, pixels: int) -> None:
         if pixels and self._border.fill is not None:
             width = self._source.channels
             jump = self._rows.pixel_words
             self._emitter.load_bytes(CONSTANTS, self._border.fill, bank, address, pixels, width, width, jump)
-

@@ -90,7 +90,9 @@ class Strip:
             self._weights, self._parameters_loaded = before._weights, True
             self._bias, self._misc_bias = before._bias, before._misc_bias
             self._misc_weights = before._misc_weights
-        elif before.axis == self.axis and self.layer.conv is not None and before.source.rows >= self.layer.source.height:
+        elif (
+            before.axis == self.axis and self.layer.conv is not None and before.source.rows >= self.layer.source.height
+        ):
             self.source, self.loaded, self.stages = before.source, before.loaded, before.stages
 
     @property
@@ -161,6 +163,7 @@ class Strip:
     # -- LOAD ---------------------------------------------------------------------------------------------------
 
     def channels(self, groups: range, total: int) -> range:
+        """Channels of some channel groups, of `total`."""
         return range(groups.start * self.lanes, min(total, groups.stop * self.lanes))
 
     def _region(self, name: str) -> Region:
@@ -169,6 +172,7 @@ class Strip:
         return region.stretches(grid.height, grid.width) if self.layer.flat else region
 
     def source_region(self) -> Region:
+        """Where the layer's input lies, in rows as the layer sees them."""
         source, region = self.layer.source, self._region(self.layer.input)
         if (region.height, region.width, region.channels) != (source.height, source.width, source.channels):
             region = region.shaped(source)

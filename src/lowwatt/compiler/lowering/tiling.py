@@ -1,9 +1,9 @@
 """Tiling: how a layer is cut into strips of columns, chunks of output channels and tiles of rows.
 
-The vendor's rules, read off its programs (docs/dpu.md 8.6): inputs are rings of rows in image group 0, what CONV and MISC
-make are rings in group 1; columns are cut into the fewest equal strips with which inputs and outputs can take turns;
-output channels into the fewest equal chunks whose weights fit. Rows then stream through, and nothing is loaded twice
-but the columns that two strips share.
+The vendor's rules, read off its programs (docs/dpu.md 8.6): inputs are rings of rows in image group 0, what CONV and
+MISC make are rings in group 1; columns are cut into the fewest equal strips with which inputs and outputs can take
+turns; output channels into the fewest equal chunks whose weights fit. Rows then stream through, and nothing is loaded
+twice but the columns that two strips share.
 """
 
 from __future__ import annotations
