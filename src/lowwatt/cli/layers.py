@@ -1,0 +1,131 @@
+"""What the terminal shows of a program: its layers, their sum, and how two programs differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from lowwatt.compiler import Program
+    from lowwatt.compiler.costs import LayerCost
+    from lowwatt.compiler.details import LayerDetail, Totals
+    from lowwatt.evaluate.comparison import Change
+
+MOST_CHANGES = 20
+"""Layers of a comparison that the terminal shows; `--json` has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the layer table, shown where the terminal has `width` columns."""
+
+    title: str
+    width: int
+    cell: Callable[[LayerCost, LayerDetail], str]
+    justify: Literal["left", "right"] = "right"
+    folds: int = 0
+    """Least characters of a text that may go over several lines; 0: it may not."""
+
+
+def _engine(name: str) -> Column:
+    width = 0 if name in ("conv", "load") else 96
+    return Column(name, width, lambda row, _: _kilo(row.cycles.get(name, 0)))
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("layer", 0, lambda row, _: row.name, "left", 14),
+    Column("operator", 118, lambda row, _: row.op, "left", 8),
+    Column("ms", 0, lambda row, _: f"{row.ms:.3f}"),
+    Column("%", 0, lambda _, more: f"{100 * more.share:.1f}"),
+    *(_engine(name) for name in ("conv", "load", "misc", "save")),
+    Column("kB", 0, lambda row, _: _kilo(row.load_bytes + row.save_bytes)),
+    Column("banks", 110, lambda _, more: _banks(more)),
+    Column("bound", 0, lambda row, _: row.bound_by.split(" ")[0], "left"),
+    Column("array", 0, lambda row, _: _share(row.utilisation)),
+    Column("works", 96, lambda row, _: _share(row.array_use)),
+    Column("why", 0, lambda _, more: more.why, "left", 16),
+)
+
+
+def layer_table(program: Program, found: Sequence[LayerDetail], width: int) -> Table:
+    """One row a layer, in as many columns as fit: 80 are enough."""
+    columns = [column for column in COLUMNS if column.width <= width]
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    for column in columns:
+        folds = column.folds > 0
+        table.add_column(
+            column.title, justify=column.justify, overflow="fold", no_wrap=not folds, min_width=column.folds or None
+        )
+    for row, more in zip(program.layers, found, strict=True):
+        table.add_row(*(column.cell(row, more) for column in columns), style="dim" if row.where == "host" else None)
+    return table
+
+
+LEGEND = (
+    "ms: by how much the layer makes the frame longer. Engines: thousands of cycles. array: share of its peak over the "
+    "layer's time; works: while it computes. banks: image/weight words touched, %. Percent in why: time it waits"
+)
+
+
+def _kilo(value: float) -> str:
+    return f"{value / 1e3:.1f}" if value else ""
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}" if value else ""
+
+
+def _banks(more: LayerDetail) -> str:
+    one = more.footprint
+    return f"{100 * one.image_banks:.0f}/{100 * one.weight_banks:.0f}" if one is not None else ""
+
+
+def total_lines(sums: Totals, program: Program) -> Iterator[str]:
+    """What the rows add up to: use of the array, how busy each engine is, traffic."""
+    costs, seconds = program.target.costs, sums.ms / 1e3 or 1.0
+    yield (
+        f"array: {sums.array_use:.1%} of its peak ({sums.gops:.1f} of {sums.peak_gops:.1f} GOPS; "
+        f"{sums.array_use_working:.1%} while it works), {2 * sums.macs / 1e9:.3g} G operations in "
+        f"{sums.layers} layers, {sums.instructions} instructions"
+    )
+    busy = (f"{name.upper()} {share:.0%}" for name, share in sums.busy.items())
+    yield f"busy: {', '.join(busy)} of {sums.ms:.2f} ms; the rest each engine is idle"
+    yield (
+        f"DRAM: {sums.load_bytes / 1e6:.2f} MB loaded ({sums.constant_bytes / 1e6:.2f} MB of constants), "
+        f"{sums.save_bytes / 1e6:.2f} MB saved, {sums.ops_per_byte:.0f} operations a byte; on average "
+        f"{sums.load_bytes / seconds / 1e9:.2f} of {costs.load_gb_s:g} GB/s loaded, "
+        f"{sums.save_bytes / seconds / 1e9:.2f} of {costs.save_gb_s:g} saved"
+    )
+    yield f"banks: at most {sums.image_banks:.0%} of the image words, {sums.weight_banks:.0%} of the weight words"
+
+
+def change_table(title: str, rows: Sequence[Change]) -> Table:
+    """Numbers before and after, each with what it gained or lost."""
+    table = Table(title=Text(title), title_justify="left", box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for heading in ("", "before", "after", "change", "%"):
+        justify: Any = "right" if heading else "left"
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=bool(heading))
+    for row in rows:
+        table.add_row(*_change_cells(row))
+    return table
+
+
+def _change_cells(row: Change) -> Iterator[Text]:
+    from lowwatt.evaluate.report import quantity
+
+    colour = "" if row.improved is None else "green" if row.improved else "red"
+    yield Text(row.name)
+    yield Text(quantity(row.before, row.unit))
+    yield Text(quantity(row.after, row.unit))
+    yield Text("–" if row.delta is None else "same" if not row.delta else _signed(row.delta, row.unit), colour)
+    yield Text("" if not row.relative else f"{100 * row.relative:+.1f}", colour)
+
+
+def _signed(value: float, unit: str) -> str:
+    from lowwatt.evaluate.report import quantity
+
+    return ("+" if value > 0 else "-") + quantity(abs(value), unit)
