@@ -1,6 +1,6 @@
 """Seconds to execute every instruction word of one 320 x 320 gray image of YOLOX-FPGA (width .375), decoding included.
 
-    python benchmarks/compiler_words_speed.py
+python benchmarks/compiler_words_speed.py
 """
 
 from __future__ import annotations

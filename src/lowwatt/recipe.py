@@ -91,6 +91,7 @@ class Recipe(_Settings):
 
     name: str = "run"
     target: str = "ultra96v2-lpcv"
+    schedule: Literal["vendor", "best"] = Field("vendor", description="how the compiler arranges the instructions")
     data: DataSettings = Field(default_factory=DataSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     train: TrainSettings = Field(default_factory=TrainSettings)

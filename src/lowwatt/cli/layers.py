@@ -3,17 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.table import Table
 from rich.text import Text
+
+from lowwatt.cli.console import messages, output, print_json, print_table, table_width
 
 if TYPE_CHECKING:
     from lowwatt.compiler import Program
     from lowwatt.compiler.costs import LayerCost
     from lowwatt.compiler.details import LayerDetail, Totals
     from lowwatt.evaluate.comparison import Change
+
+
+def print_program(program: Program, layers: bool, other: Program | None, json: bool) -> None:
+    """A program's figures, with `layers` a row for each, with `other` what differs from that one before."""
+    if json:
+        print_json(_program_json(program, layers, other))
+        return
+    if layers:
+        _print_layers(program)
+    if other is not None:
+        _print_comparison(other, program)
+    _print_time(program)
+
+
+def _program_json(program: Program, layers: bool, other: Program | None) -> dict[str, Any]:
+    from lowwatt.compiler.details import detailed_json
+    from lowwatt.evaluate.comparison import compare_programs
+
+    found = detailed_json(program) if layers else program.to_json()
+    if other is not None:
+        found["comparison"] = asdict(compare_programs(other, program))
+    return found
+
+
+def _print_layers(program: Program) -> None:
+    from lowwatt.compiler.details import details, totals
+
+    found = details(program)
+    print_table(layer_table(program, found, table_width()))
+    messages.print(LEGEND, style="dim")
+    for line in total_lines(totals(program, found), program):
+        output.print(line)
+
+
+def _print_comparison(before: Program, after: Program) -> None:
+    from lowwatt.evaluate.comparison import compare_programs
+
+    found = compare_programs(before, after)
+    print_table(change_table(f"{found.before} → {found.after}", found.totals))
+    if found.layers:
+        shown = min(MOST_CHANGES, len(found.layers))
+        print_table(change_table(f"layers that changed most ({shown} of {len(found.layers)})", found.layers[:shown]))
+    output.print(gains(found.layers))
+
+
+def _print_time(program: Program) -> None:
+    from lowwatt.evaluate.energy import energy_lines
+
+    output.print(
+        f"{program.target.name}: {program.latency_ms:.2f} ms a frame (modelled: DPU {program.dpu_ms:.2f} + host "
+        f"{program.host_ms:.2f}), {program.fps:.1f} fps, schedule {program.schedule}"
+    )
+    messages.print(f"  known from: {program.target.provenance}")
+    if program.host_nodes_ms:
+        output.print(
+            f"  of the host's time {program.host_nodes_ms:.2f} ms are a rough estimate of operators that fell to it"
+        )
+    for line in energy_lines(program):
+        output.print(line)
+
 
 MOST_CHANGES = 20
 """Layers of a comparison that the terminal shows; `--json` has all."""
@@ -101,6 +163,13 @@ def total_lines(sums: Totals, program: Program) -> Iterator[str]:
         f"{sums.save_bytes / seconds / 1e9:.2f} of {costs.save_gb_s:g} saved"
     )
     yield f"banks: at most {sums.image_banks:.0%} of the image words, {sums.weight_banks:.0%} of the weight words"
+
+
+def gains(changes: Sequence[Change]) -> str:
+    """How many layers take less time than before, and how many more."""
+    deltas = [change.delta for change in changes if change.delta is not None]
+    less, more = [d for d in deltas if d < 0], [d for d in deltas if d > 0]
+    return f"{len(less)} layers take {-sum(less):.3f} ms less, {len(more)} take {sum(more):.3f} ms more"
 
 
 def change_table(title: str, rows: Sequence[Change]) -> Table:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lowwatt.verbs.compile import Standing
     from lowwatt.verbs.rewrite import RewriteReport
 
+
 def verdict_lines(verdicts: Sequence[Verdict]) -> Iterator[Text]:
     """A few lines for each reason to leave the accelerator: which operators, why, and what to change."""
     from lowwatt.compiler.rules import group

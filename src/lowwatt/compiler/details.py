@@ -82,9 +82,7 @@ def details(program: Program) -> list[LayerDetail]:
     return found
 
 
-def _accelerator(
-    segment: Segment, rows: Sequence[LayerCost], program: Program, frame: float
-) -> Iterator[LayerDetail]:
+def _accelerator(segment: Segment, rows: Sequence[LayerCost], program: Program, frame: float) -> Iterator[LayerDetail]:
     touched, waits = footprints(segment, program.target), _waits(segment, rows, program.target)
     for row, footprint, waited in zip(rows, touched, waits, strict=True):
         found = losses(row, segment.graph, program.target, footprint, waited)

@@ -54,4 +54,3 @@ def _gaps(owners: Sequence[int], work: Work, times: Times) -> Iterator[Gap]:
 def _whom(tokens: Sequence[int], work: Work, times: Times) -> str:
     """Engine of the token that came last."""
     return ENGINES[work.engines[max(tokens, key=lambda token: float(times.end[token]))]].lower()
-

@@ -28,7 +28,7 @@ _SHORT = 0.5
 class Loss:
     """Words for a table, and the share of the array's peak over the layer's time that it costs.
 
-    The shares of lines that stay empty and of waits add up to what is lost; a remark on a wait has none of its own.
+    The share is that of this reason alone; a remark on a wait has none of its own.
     """
 
     text: str
@@ -86,6 +86,15 @@ def zeros(facts: Facts) -> Loss | None:
     return Loss("dilation" if facts.dilated else "partial tiles", facts.works * (1 - facts.rest))
 
 
+def starting(facts: Facts) -> Loss | None:
+    """Each CONV takes some cycles before its work: many short ones take many."""
+    row, peak = facts.row, facts.target.array.macs_per_cycle
+    if not row.array_use or not row.cycles["conv"]:
+        return None
+    share = facts.works * (1 - row.macs / (row.array_use * peak) / row.cycles["conv"])
+    return Loss(f"starting CONVs {share:.0%}", share) if share >= _LEAST else None
+
+
 def waits_for_load(facts: Facts) -> Loss | None:
     """The array stands still until rows or weights are there."""
     return _wait(facts, "load", "waits for LOAD")
@@ -127,6 +136,7 @@ REASONS: tuple[Reason, ...] = (
     channels_out,
     rows,
     zeros,
+    starting,
     waits_for_load,
     waits_for_misc,
     waits_for_save,
@@ -136,7 +146,9 @@ REASONS: tuple[Reason, ...] = (
 )
 
 
-def losses(row: LayerCost, graph: Graph, target: Target, footprint: Footprint, waits: Mapping[str, float]) -> list[Loss]:
+def losses(
+    row: LayerCost, graph: Graph, target: Target, footprint: Footprint, waits: Mapping[str, float]
+) -> list[Loss]:
     """Every reason that holds, the costliest first; `waits` are shares of the layer's time."""
     filled, rest, dilated = _lines(row, graph, target)
     facts = Facts(row, target, footprint, waits, filled, rest, dilated)

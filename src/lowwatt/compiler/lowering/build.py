@@ -234,7 +234,18 @@ class Builder:
         if self.graph.tensor(node.name).quant is None:
             return Misc("average", node.name, rows, window, factor=1)
         factor, scaling = numbers.average(window.kernel, factors, fi, fo)
+        if self.target.isa == 0 and not 0 <= fi - fo <= _POOL_SHIFT:
+            return self._weighted_sum(subject, window, factor, scaling)
         return Misc("average", node.name, rows, window, scaling, factor=factor)
+
+    def _weighted_sum(self, subject: Subject, window: Window, factor: int, scaling: numbers.Scaling) -> Misc:
+        """An average as a depthwise convolution whose weights are all the factor: POOL's shift field has no such value."""
+        channels = subject.input.channels
+        weights = np.full(window.positions * channels, factor, np.int8)
+        zeros = self._constant(f"0x{channels}", np.zeros(channels, np.int8))
+        address = self._constant(f"{factor}x{weights.size}", weights)
+        rows = self.target.options.depthwise_rows
+        return Misc("depthwise", subject.node.name, rows, window, scaling, weights=address, bias=zeros)
 
     def _depthwise(self, subject: Subject) -> Misc:
         node = subject.node
@@ -355,6 +366,8 @@ class Builder:
         return prod(shape[1:]) if len(shape) > 1 else prod(shape)
 
 
+_POOL_SHIFT = 15
+"""Greatest shift_cut of POOL: four bits."""
 _PACKED_BYTES = 32
 """Most bytes of a pixel with its kernel's columns beside it."""
 _AHEAD = 32
