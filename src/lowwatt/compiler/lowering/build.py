@@ -239,7 +239,7 @@ class Builder:
         return Misc("average", node.name, rows, window, scaling, factor=factor)
 
     def _weighted_sum(self, subject: Subject, window: Window, factor: int, scaling: numbers.Scaling) -> Misc:
-        """An average as a depthwise convolution whose weights are all the factor: POOL's shift field has no such value."""
+        """An average as a depthwise convolution whose weights are all the factor, where POOL's shift does not fit."""
         channels = subject.input.channels
         weights = np.full(window.positions * channels, factor, np.int8)
         zeros = self._constant(f"0x{channels}", np.zeros(channels, np.int8))
