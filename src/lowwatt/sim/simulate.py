@@ -1,6 +1,6 @@
-"""Run a Program without the board: outputs from the integer reference, time and traffic from the Program.
+"""Run a Program without the board: accelerator segments on their own instruction words, the others as the host does.
 
-Both will come from the machine's own instruction words once the compiler emits them; this is the interface they keep.
+Time and traffic are the Program's rows, which come from the same words.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lowwatt.compiler import LayerCost, Program
+from lowwatt.compiler.partition import Part, run_parts
 from lowwatt.errors import ToolError
 from lowwatt.ir import interpreter
+from lowwatt.ir.graph import Graph
+from lowwatt.sim.machine import run_words
 from lowwatt.types import Array
 
 
@@ -51,4 +54,11 @@ def simulate(program: Program, inputs: Mapping[str, Array]) -> Simulation:
         raise ToolError(
             "a float program cannot be simulated", where=program.graph.name, hint="lowwatt quantize it, then compile"
         )
-    return Simulation(interpreter.run(program.graph, inputs), tuple(program.layers))
+    parts = [Part(segment.side, segment.graph) for segment in program.segments]
+    segments = {id(segment.graph): segment for segment in program.segments}
+
+    def run_dpu(graph: Graph, values: Mapping[str, Array]) -> dict[str, Array]:
+        return run_words(segments[id(graph)], program.target, values)
+
+    outputs = run_parts(program.graph, parts, inputs, run_dpu, interpreter.run)
+    return Simulation(outputs, tuple(program.layers))
