@@ -1,10 +1,15 @@
-"""What changed between two reports."""
+"""What changed between two reports, or two programs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lowwatt.evaluate.report import Better, LayerRow, Report
+
+if TYPE_CHECKING:
+    from lowwatt.compiler import Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two reports side by side: `totals` are accuracy and figures, `layers` those that changed.
+    """Two reports or programs side by side: `totals` are accuracy and figures, `layers` those that changed.
 
     Layers come with ms first, then dB, each with the largest change first.
     """
@@ -60,6 +65,46 @@ def compare_reports(before: Report, after: Report) -> Comparison:
     changed = [change for change in _layers(before, after) if change.delta != 0]
     changed.sort(key=lambda change: (change.unit != "ms", -abs(change.delta or 0)))
     return Comparison(before.title, after.title, _stages(before, after) + _figures(before, after), changed)
+
+
+def compare_programs(before: Program, after: Program) -> Comparison:
+    """Match figures and layers by name; layers come with the largest change of their time first.
+
+    >>> from lowwatt.compiler import compile
+    >>> from lowwatt.ir.graph import Graph
+    >>> g = Graph("tiny")
+    >>> g.outputs = [g.add("max_pool", [g.add_input("x", (1, 8, 8, 12))], "y", kernel=(2, 2), stride=(2, 2))]
+    >>> compare_programs(compile(g), compile(g)).layers
+    []
+    """
+    old, new = ({row.name: row.ms for row in program.layers} for program in (before, after))
+    changed = [Change(name, "ms", old.get(name), new.get(name), "lower") for name in {**new, **old}]
+    changed = sorted((one for one in changed if one.delta != 0), key=lambda one: -abs(one.delta or 0))
+    totals = [
+        Change(name, unit, was, now, better)
+        for (name, unit, was, better), (*_, now, _) in zip(_totals(before), _totals(after), strict=True)
+    ]
+    return Comparison(_program_title(before), _program_title(after), totals, changed)
+
+
+def _program_title(program: Program) -> str:
+    return f"{program.graph.name} on {program.target.name}, {program.schedule}"
+
+
+def _totals(program: Program) -> Iterator[tuple[str, str, float, Better]]:
+    rows = [row for row in program.layers if row.where == "dpu"]
+    peak = program.target.array.macs_per_cycle / program.target.cycle_ns * 1e6
+    yield "a frame", "ms", program.latency_ms, "lower"
+    yield "DPU", "ms", program.dpu_ms, "lower"
+    yield "host", "ms", program.host_ms, "lower"
+    yield "frames a second", "fps", program.fps, "higher"
+    yield "array of its peak", "%", 100 * sum(row.macs for row in rows) / (peak * program.dpu_ms or 1), "higher"
+    for name in ("conv", "load", "misc", "save"):
+        busy = sum(row.cycles[name] for row in rows) * program.target.cycle_ns / 1e6
+        yield f"{name.upper()} busy", "ms", busy, "lower"
+    yield "loaded", "B", sum(row.load_bytes for row in rows), "lower"
+    yield "saved", "B", sum(row.save_bytes for row in rows), "lower"
+    yield "instructions", "", sum(len(segment.instructions) for segment in program.segments), ""
 
 
 def _stages(before: Report, after: Report) -> list[Change]:

@@ -48,14 +48,27 @@ class HostCosts:
 
 
 @dataclass(config=CONFIG, frozen=True, slots=True)
+class AssumedEnergy:
+    """Picojoules a multiply-accumulate and a byte of DRAM traffic, as the user of a target assumes them.
+
+    No target of ours has them: published measurements give none (docs/dpu.md 6.2).
+    """
+
+    pj_per_mac: Annotated[float, Field(ge=0)]
+    pj_per_dram_byte: Annotated[float, Field(ge=0)]
+    provenance: str = ""
+
+
+@dataclass(config=CONFIG, frozen=True, slots=True)
 class EnergyFigures:
-    """Mean power while running (W), constant energy an image (J), and what the figures rest on."""
+    """Mean power while running (W), constant energy an image (J), what the figures rest on, and what is assumed."""
 
     watts: _Positive
     joules_per_image: float
     rail: str
     images: Count
     provenance: str
+    assumed: AssumedEnergy | None = None
 
 
 @dataclass(config=CONFIG, frozen=True, slots=True)
@@ -178,6 +191,7 @@ def _known_keys(sections: list[str]) -> tuple[str, ...]:
         "costs": Costs,
         "host": HostCosts,
         "energy": EnergyFigures,
+        "assumed": AssumedEnergy,
         "dram": Dram,
     }
     kind = kinds[sections[-1]] if sections and sections[-1] in kinds else Target
