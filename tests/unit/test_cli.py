@@ -236,7 +236,40 @@ def test_check_sends_small_parts_to_the_host_when_asked(lowwatt: Command, tmp_pa
 
 def test_compile_takes_a_schedule_and_writes_a_trace(lowwatt: Command, detector: Path, tmp_path: Path) -> None:
     code, out, _ = lowwatt("compile", detector, "--schedule", "best", "--layers", "--trace", tmp_path / "t.json")
-    assert code == 0 and "engines busy CONV" in out
+    assert code == 0 and "busy: CONV" in out and "schedule best" in out
     assert json.loads((tmp_path / "t.json").read_text())["traceEvents"]
     code, _, err = lowwatt("compile", detector, "--schedule", "bets")
     assert code == 1 and "unknown schedule bets" in err and "best" in err
+
+
+def test_two_programs_are_set_side_by_side(lowwatt: Command, detector: Path, tmp_path: Path) -> None:
+    old, new = tmp_path / "vendor.lwp", tmp_path / "best.lwp"
+    assert lowwatt("compile", detector, "-o", old)[0] == 0
+    code, out, _ = lowwatt("compile", detector, "--schedule", "best", "-o", new, "--compare", old)
+    assert code == 0 and "vendor → " in out and "ms less" in out
+    code, out, _ = lowwatt("report", new, "--compare", old, "--json")
+    found = json.loads(out)
+    assert code == 0 and found["schedule"] == "best" and found["layers"][0]["why"]
+    assert {row["name"] for row in found["comparison"]["totals"]} >= {"DPU", "array of its peak", "loaded"}
+    assert "busy: CONV" in lowwatt("report", old)[1]
+    code, _, err = lowwatt("report", old, "-o", tmp_path / "page.html")
+    assert code == 1 and "no page of its own" in err
+    code, _, err = lowwatt("compile", detector, "--compare", detector)
+    assert code == 1 and "cells.lwg" in err and "Traceback" not in err
+
+
+def test_layers_as_json_have_what_the_table_shows(lowwatt: Command, detector: Path) -> None:
+    code, out, _ = lowwatt("compile", detector, "--layers", "--json")
+    found = json.loads(out)
+    assert code == 0 and {"waits", "footprint", "losses"} <= set(found["layers"][0]) and "totals" in found
+    assert "totals" not in json.loads(lowwatt("compile", detector, "--json")[1])
+
+
+def test_a_recipe_names_its_schedule(lowwatt: Command) -> None:
+    recipe = Path(__file__).parents[2] / "recipes/demo.yaml"
+    found = [json.loads(lowwatt("compile", recipe, *more, "--json")[1]) for more in ((), ("schedule=best",))]
+    assert [one["schedule"] for one in found] == ["vendor", "best"]
+    both = json.loads(lowwatt("compile", recipe, "schedule=best", "--schedule", "vendor", "--json")[1])
+    assert both["schedule"] == "vendor"
+    code, _, err = lowwatt("compile", recipe, "schedule=fast")
+    assert code == 1 and "wrong value for schedule" in err

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lowwatt.cli.console import StageProgress, messages, output, print_json, print_table
+from lowwatt.cli.console import StageProgress, messages, output, print_json
 from lowwatt.cli.options import Json, Network, Overrides, Target
 from lowwatt.errors import ToolError
 from lowwatt.recipe import load_recipe
@@ -84,9 +84,16 @@ def compile_(
     target: Target = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Program to write (.lwp).")] = None,
     schedule: Annotated[
-        str, typer.Option(help="vendor (as the vendor's first compiler arranges it) or best (as fast as can be).")
-    ] = "vendor",
-    layers: Annotated[bool, typer.Option(help="Print a row for each layer.")] = False,
+        str,
+        typer.Option(
+            help="vendor (as the vendor's first compiler arranges it) or best (as fast as can be); default: the "
+            "recipe's, else vendor."
+        ),
+    ] = "",
+    layers: Annotated[
+        bool, typer.Option(help="Print a row for each layer, and their sum; with --json all of it.")
+    ] = False,
+    compare: Annotated[Path | None, typer.Option(help="Another program (.lwp) to set beside it.")] = None,
     trace: Annotated[
         Path | None, typer.Option(help="Write when each instruction runs (.json, for ui.perfetto.dev).")
     ] = None,
@@ -97,36 +104,26 @@ def compile_(
     Example: lowwatt compile quantized.lwg --target ultra96v2-lpcv --json
     Example: lowwatt compile quantized.lwg --schedule best --layers --trace trace.json
     """
-    from lowwatt.cli.tables import layer_summary, layer_table, verdict_lines
+    from lowwatt.cli.layers import print_program
+    from lowwatt.cli.tables import verdict_lines
+    from lowwatt.compiler import Program
     from lowwatt.compiler.trace import save_trace
     from lowwatt.verbs.compile import compile_file
 
-    program = compile_file(file, target or None, overrides or [], schedule)
+    other = Program.load(compare) if compare is not None else None
+    program = compile_file(file, target or None, overrides or [], schedule or None)
     if out is not None:
         program.save(out)
     if trace is not None:
         save_trace(program, trace)
-    if json:
-        print_json(program.to_json())
-        return
-    if layers:
-        print_table(layer_table(program))
-        output.print(layer_summary(program))
-    for line in verdict_lines(program.verdicts):
-        messages.print(line)
-    output.print(
-        f"{program.target.name}: {program.latency_ms:.2f} ms a frame (modelled: "
-        f"DPU {program.dpu_ms:.2f} + host {program.host_ms:.2f}), {program.fps:.1f} fps"
-    )
-    messages.print(f"  known from: {program.target.provenance}")
-    if program.host_nodes_ms:
-        output.print(
-            f"  of the host's time {program.host_nodes_ms:.2f} ms are a rough estimate of operators that fell to it"
-        )
-    if out is not None:
-        output.print(f"program: {out}")
-    if trace is not None:
-        output.print(f"trace: {trace}")
+    if not json:
+        for line in verdict_lines(program.verdicts):
+            messages.print(line)
+    print_program(program, layers, other, json)
+    if not json:
+        for name, path in (("program", out), ("trace", trace)):
+            if path is not None:
+                output.print(f"{name}: {path}")
 
 
 def check(

@@ -117,9 +117,14 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
+def table_width() -> int:
+    """Columns that a table on stdout may take: the terminal's, or, where a program reads it, as many as it needs."""
+    return output.width if output.is_terminal else UNBOUNDED
+
+
 def print_table(table: Table) -> None:
-    """A table on stdout: as wide as the terminal, or, where a program reads it, as wide as it needs."""
-    console = output if output.is_terminal else Console(width=UNBOUNDED, highlight=False, markup=False)
+    """A table on stdout."""
+    console = output if output.is_terminal else Console(width=table_width(), highlight=False, markup=False)
     console.print(table, crop=False)
 
 

@@ -9,6 +9,9 @@ import typer
 
 from lowwatt.cli.console import messages, output, print_json
 from lowwatt.cli.options import Json
+from lowwatt.errors import ToolError
+
+PROGRAM = ".lwp"
 
 
 def run(
@@ -95,26 +98,46 @@ def score(
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of `produce`, or its report.json.", show_default=False)],
-    compare: Annotated[Path | None, typer.Option(help="Another report to set beside it.")] = None,
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN|PROGRAM", help="Folder of `produce`, its report.json, or a program (.lwp).", show_default=False
+        ),
+    ],
+    compare: Annotated[Path | None, typer.Option(help="Another of the same kind to set beside it.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="HTML to write; default: report.html in the folder.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write the HTML report of a run again, or a comparison of two, and print the summary.
+    """Write the HTML report of a run again, or a comparison of two, and print the summary; print a program's layers.
 
     Example: lowwatt report demo --compare runs/other
+    Example: lowwatt report best.lwp --compare vendor.lwp
     """
     from lowwatt.evaluate.report import summary_table
     from lowwatt.verbs.report import rebuild
 
+    if folder.suffix == PROGRAM:
+        _report_program(folder, compare, out, json)
+        return
     result, path = rebuild(folder, compare, out)
     if json:
         typer.echo(result.to_json(), nl=False)
         return
     output.print(summary_table(result))
     output.print(f"report: {path}")
+
+
+def _report_program(file: Path, compare: Path | None, out: Path | None, json: bool) -> None:
+    """What a compiled program costs, layer by layer, or what differs from another one."""
+    from lowwatt.cli.layers import print_program
+    from lowwatt.compiler import Program
+
+    if out is not None:
+        raise ToolError("a program has no page of its own", where=str(file), hint="lowwatt produce writes report.html")
+    other = Program.load(compare) if compare is not None else None
+    print_program(Program.load(file), json or other is None, other, json)
 
 
 def register(app: typer.Typer) -> None:

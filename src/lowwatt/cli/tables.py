@@ -9,66 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from lowwatt.compiler import Program
-    from lowwatt.compiler.costs import LayerCost
     from lowwatt.compiler.rules import Verdict
     from lowwatt.verbs.compile import Standing
     from lowwatt.verbs.rewrite import RewriteReport
-
-_ENGINES = ("conv", "load", "misc", "save")
-
-
-def layer_table(program: Program) -> Table:
-    """One row a layer, readable in 100 columns: time, the engines' cycles, use of the array and what keeps it low."""
-    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
-    for title, justify in _LAYER_COLUMNS:
-        folds = title in ("layer", "operator", "why")
-        table.add_column(title, justify=justify, overflow="fold", no_wrap=not folds, min_width=8 if folds else None)
-    for row in program.layers:
-        table.add_row(*_layer_cells(row, program))
-    return table
-
-
-_LAYER_COLUMNS: Sequence[tuple[str, Any]] = (
-    ("layer", "left"),
-    ("operator", "left"),
-    ("ms", "right"),
-    ("%", "right"),
-    *((engine, "right") for engine in _ENGINES),
-    ("kB", "right"),
-    ("bound", "left"),
-    ("array", "right"),
-    ("why", "left"),
-)
-
-
-def _layer_cells(row: LayerCost, program: Program) -> Iterator[str]:
-    from lowwatt.compiler.losses import why_low
-
-    yield from (row.name, row.op, f"{row.ms:.3f}", f"{100 * row.ms / (program.latency_ms or 1):.1f}")
-    yield from (_kilo(row.cycles.get(engine, 0)) for engine in _ENGINES)
-    yield _kilo(row.load_bytes + row.save_bytes)
-    yield row.bound_by.split(" ")[0]
-    yield f"{row.array_use:.0%}" if row.array_use else ""
-    yield why_low(row, program.graph, program.target)
-
-
-def _kilo(value: float) -> str:
-    return f"{value / 1e3:.1f}" if value else ""
-
-
-def layer_summary(program: Program) -> str:
-    """What the table's rows add up to, and the unit of its cycles."""
-    rows = [row for row in program.layers if row.where == "dpu"]
-    ran = program.dpu_ms * 1e6 / program.target.cycle_ns
-    shares = (f"{name.upper()} {sum(row.cycles[name] for row in rows) / (ran or 1):.0%}" for name in _ENGINES)
-    moved = sum(row.load_bytes + row.save_bytes for row in program.layers)
-    peak = program.target.array.macs_per_cycle
-    use = sum(row.macs for row in rows) / (peak * ran or 1)
-    return (
-        f"{_count(len(rows), 'layer')} on the accelerator, engines busy {', '.join(shares)}; "
-        f"array {use:.0%} of its peak; {moved / 1e6:.1f} MB moved (cycles in the table in thousands, % of the frame)"
-    )
 
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> Iterator[Text]:

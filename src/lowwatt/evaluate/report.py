@@ -71,6 +71,8 @@ class LayerRow:
     """One layer as the program runs it: work, cycles by engine, bytes moved, ms, array use (0…1), SNR in dB.
 
     `utilisation` is the array's use over `ms`, `array_use` that over its own cycles; `why` says what keeps them low.
+    `waits`: shares of `ms` in which the array stands still, by whom it waits for; `image_banks`, `weight_banks`: share
+    of the banks' words that the layer touches.
     """
 
     name: str
@@ -87,6 +89,9 @@ class LayerRow:
     origin: str = ""
     array_use: Maybe = None
     why: str = ""
+    waits: dict[str, float] = Field(default_factory=dict)
+    image_banks: Maybe = None
+    weight_banks: Maybe = None
 
 
 @dataclass(config=_CONFIG, frozen=True, slots=True)

@@ -19,12 +19,12 @@ DEFAULT_TARGET = Recipe().target
 COCO_CLASSES = 80
 
 
-def compile_file(file: Path, target: str | None, overrides: Sequence[str] = (), schedule: str = "vendor") -> Program:
-    """Program of a graph, model, ONNX, xmodel or recipe; `target` None: the recipe's own, else the default."""
+def compile_file(file: Path, target: str | None, overrides: Sequence[str] = (), schedule: str | None = None) -> Program:
+    """Program of a graph, model, ONNX, xmodel or recipe; without target or schedule the recipe's, else the default."""
     from lowwatt.compiler import compile as compile_graph
 
-    graph, own = open_network(file, overrides)
-    return compile_graph(graph, target or own, schedule)
+    graph, settings = open_network(file, overrides)
+    return compile_graph(graph, target or settings.target, schedule or settings.schedule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ def check_file(
     from lowwatt.compiler.rules import check
     from lowwatt.targets import load_target
 
-    graph, own = open_network(file, overrides)
-    verdicts = demote(graph, check(graph, load_target(target or own)), least_macs)
+    graph, settings = open_network(file, overrides)
+    verdicts = demote(graph, check(graph, load_target(target or settings.target)), least_macs)
     return verdicts, standing(graph, verdicts)
 
 
@@ -60,23 +60,24 @@ def standing(graph: Graph, verdicts: Sequence[Verdict]) -> Standing:
     return Standing(len(where), on_host, len(partition(graph, verdicts)), len(crossings(graph, where)))
 
 
-def open_network(file: Path, overrides: Sequence[str] = ()) -> tuple[Graph, str]:
-    """Graph and target name; a recipe gives its untrained network, since time depends on shapes alone.
+def open_network(file: Path, overrides: Sequence[str] = ()) -> tuple[Graph, Recipe]:
+    """Graph, and the recipe that names target and schedule (the default one where the file is no recipe).
 
-    A float graph has been through `FLOAT_PASSES`, as it will have been when it is quantized.
+    A recipe gives its untrained network, since time depends on shapes alone. A float graph has been through
+    `FLOAT_PASSES`, as it will have been when it is quantized.
     """
     from lowwatt.ir.passes import FLOAT_PASSES, run_passes
     from lowwatt.loading import load_graph
 
     if file.suffix in (".yaml", ".yml"):
         recipe = load_recipe(file, overrides)
-        return untrained_graph(recipe, _classes(recipe)), recipe.target
+        return untrained_graph(recipe, _classes(recipe)), recipe
     if overrides:
         raise ToolError("only a recipe takes settings", where=overrides[0], why=f"{file} is no recipe")
     graph = load_graph(file)
     if not graph.has_integers:
         run_passes(graph, FLOAT_PASSES)
-    return graph, DEFAULT_TARGET
+    return graph, Recipe()
 
 
 def untrained_graph(recipe: Recipe, num_classes: int) -> Graph:

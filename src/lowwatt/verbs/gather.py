@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lowwatt.verbs.produce import Road
 
 PICTURES = 6
-TIMELINE_BINS = 300
+TIMELINE_BINS = 1000
 _SOURCES = {
     "FP32": "float graph on onnxruntime",
     "fake-quant": "fake-quantized graph on torch",
@@ -95,7 +95,17 @@ def _figures(road: Road, program: Program) -> list[Figure]:
         (Path(export["file"]).name, export["bytes"], "B", "measured", "file on disk", "lower")
         for export in road.exports.values()
     ]
-    return [Figure(*row) for row in rows]
+    return [*(Figure(*row) for row in rows), *_assumed(program)]
+
+
+def _assumed(program: Program) -> list[Figure]:
+    """Energy by what the target's user assumes an operation to cost."""
+    from lowwatt.evaluate.energy import assumed_energy
+
+    found = assumed_energy(program)
+    if found is None:
+        return []
+    return [Figure("energy a frame, assumed", found.mj, "mJ", "modelled", found.assumptions, "lower")]
 
 
 def _machine(program: Program) -> Machine:
@@ -107,7 +117,7 @@ def _machine(program: Program) -> Machine:
 
 
 def _layers(road: Road, quantization: QuantReport, program: Program) -> list[LayerRow]:
-    from lowwatt.compiler.losses import why_low
+    from lowwatt.compiler.details import details
     from lowwatt.ir import meta
     from lowwatt.quant.analysis import accumulated_snr
     from lowwatt.verbs.data import calibration_batches
@@ -129,9 +139,12 @@ def _layers(road: Road, quantization: QuantReport, program: Program) -> list[Lay
             snr.get(row.name),
             row.origin,
             row.array_use,
-            why_low(row, program.graph, program.target),
+            more.why,
+            dict(more.waits),
+            more.footprint.image_banks if more.footprint else None,
+            more.footprint.weight_banks if more.footprint else None,
         )
-        for row in program.layers
+        for row, more in zip(program.layers, details(program), strict=True)
     ]
 
 

@@ -142,10 +142,10 @@ class Road:
             self._notes["export"] += f"; no xmodel: {len(report.float_nodes)} nodes are in float"
 
     def compile(self, report: QuantReport) -> Program:
-        """Program for the recipe's target."""
+        """Program for the recipe's target, in its schedule."""
         from lowwatt.compiler import compile as compile_graph
 
-        program = compile_graph(report.quantized, self.recipe.target)
+        program = compile_graph(report.quantized, self.recipe.target, self.recipe.schedule)
         program.save(self.out / "program.lwp")
         self._notes["compile"] = f"{program.latency_ms:.2f} ms on {program.target.name} (modelled)"
         return program

@@ -57,8 +57,10 @@ def rewrite_file(
         raise ToolError("a recipe has no trained weights to rewrite", where=str(file), hint="give the trained model")
     if out is not None and out.suffix != ".lwg":
         raise ToolError("a rewritten graph is written as .lwg", where=str(out), hint="lowwatt export makes other files")
-    graph, own = open_network(file, overrides)
-    graph, report = rewrite_graph(graph, load_target(target or own), inexact, "" if out is None else str(out))
+    graph, settings = open_network(file, overrides)
+    graph, report = rewrite_graph(
+        graph, load_target(target or settings.target), inexact, "" if out is None else str(out)
+    )
     if out is not None:
         store.save(graph, out)
     return report
