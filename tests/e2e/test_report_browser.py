@@ -85,6 +85,27 @@ def test_filter_keeps_the_rows_with_every_word(page):
     assert f"{len(expected)} of 90 layers" in dom
 
 
+def test_a_time_line_tells_of_a_layer_and_looks_closer(page):
+    act = """
+      const svg = document.querySelector(".timeline svg"), box = svg.getBoundingClientRect();
+      const say = (kind, share, target) => target.dispatchEvent(new PointerEvent(kind, {
+        clientX: box.left + share * box.width, clientY: box.top + 5, bubbles: true}));
+      svg.querySelector("a[href='#layer-3'] .hit").dispatchEvent(new PointerEvent("pointerover", {bubbles: true}));
+      say("pointerdown", 0.25, svg); say("pointermove", 0.5, window); say("pointerup", 0.5, window);
+    """
+    again = "document.querySelector('.timeline button').click();"
+    row = realistic_report(90).layers[3]
+    dom, console = browse(acting(page, act), "--dump-dom")
+    assert console == []
+    assert re.search(rf'class="readout"[^>]*>{re.escape(row.name)} ', dom)
+    first, width = re.search(
+        r'<svg viewBox="([\d.]+) 0 ([\d.]+) 200"', dom[dom.index('class="chart timeline"') :]
+    ).groups()
+    assert (float(first), float(width)) == (pytest.approx(250, abs=2), pytest.approx(250, abs=3))
+    dom, _ = browse(acting(page, act + again), "--dump-dom")
+    assert 'viewBox="0 0 1000 200"' in dom[dom.index('class="chart timeline"') :][:200]
+
+
 @pytest.mark.parametrize(("scheme", "dark"), [(1, False), (0, True)])
 def test_page_follows_light_and_dark_and_fills_the_width(page, scheme, dark):
     import cv2

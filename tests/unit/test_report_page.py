@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lowwatt.evaluate.figures import Column, columns, line, nice_ticks
-from lowwatt.evaluate.page import colours_of, render
+from lowwatt.evaluate.figures import Block, Column, Lane, Spot, columns, line, nice_ticks, roofline, timeline
+from lowwatt.evaluate.page import colours_of, machine_view, render
 from lowwatt.evaluate.report import (
     EpochRow,
     Figure,
@@ -180,3 +180,37 @@ def test_timeline_and_roofline_are_drawn_where_the_machine_is_known():
     assert page.count('class="lane ') == 4 and 'class="dot ' in page
     without = dataclasses.replace(with_machine, machine=None)
     assert 'class="lane ' not in render(without) and 'class="dot ' not in render(without)
+
+
+def test_a_time_line_has_a_stretch_for_each_layer_and_a_step_for_each_span() -> None:
+    blocks = [Block(0, 0.25, 0, "a <b>", "#layer-0"), Block(0.25, 1, 1, "c", "#layer-1")]
+    chart = ElementTree.fromstring(timeline(blocks, [Lane("LOAD", 1, [0, 1, 1, 0.5])], "time", 20.0))
+    hits = [rect for rect in chart.iter("rect") if rect.get("class") == "hit"]
+    assert [(float(hit.get("x")), float(hit.get("width"))) for hit in hits] == [(0, 250), (250, 750)]
+    assert [hit.findtext("title") for hit in hits] == ["a <b>", "c"]
+    (lane,) = (path.get("d") for path in chart.iter("path") if path.get("class").startswith("lane"))
+    assert lane == "M0 200.0H0.0V200.0H250.0V50.4H750.0V125.2H1000V200.0Z"
+    assert chart.get("data-ms") == "20.0" and "LOAD 62 %" in ElementTree.tostring(chart, "unicode")
+
+
+def test_a_roofline_puts_layers_under_the_roof() -> None:
+    spots = [Spot(10, 20, 0.5, 0, "slow", "#layer-0"), Spot(1000, 100, 0.25, 1, "fast", "#layer-1")]
+    chart = ElementTree.fromstring(roofline(spots, 100, 2))
+    roof = [tuple(map(float, point.split(","))) for point in next(chart.iter("polyline")).get("points").split()]
+    dots = {path.findtext("title"): path.get("d") for path in chart.iter("path")}
+    assert roof[1][1] == roof[2][1] == pytest.approx(200 / 3, abs=0.1)  # 1 … 1000 GOPS over 200 units
+    x, y = map(float, dots["fast"].removeprefix("M").removesuffix("h.01").split())
+    assert (x, y) == (roof[2][0], roof[1][1])
+    x, y = map(float, dots["slow"].removeprefix("M").removesuffix("h.01").split())
+    slope = (roof[1][1] - roof[0][1]) / (roof[1][0] - roof[0][0])
+    assert y == pytest.approx(roof[0][1] + slope * (x - roof[0][0]), abs=0.2)  # 2 GB/s times 10 operations a byte
+
+
+def test_where_the_time_goes_adds_up() -> None:
+    report = realistic_report()
+    assert report.machine is not None
+    spent = machine_view(report)["spent"]
+    assert sum(ms for *_, ms in spent) == pytest.approx(report.machine.ms, rel=0.005)
+    assert spent[0][0] == "useful work" and {"waits for LOAD", "waits for MISC"} <= {name for name, *_ in spent}
+    older = dataclasses.replace(report, layers=[dataclasses.replace(row, waits={}) for row in report.layers])
+    assert machine_view(older)["spent"] == [] and 'class="stack"' not in render(older)

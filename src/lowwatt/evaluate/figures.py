@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 1000, 200
+_BLOCKS = 26
 _SVG = Markup('<svg viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>')
 _CHART = Markup(
     '<div class="chart"><div class="plot">{}{}</div><div class="x"><span>{}</span><span>{}</span></div></div>'
@@ -24,10 +25,23 @@ _BAR = Markup(
     '<rect class="bar c{}" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}"/></a>'
 )
 _LINE = Markup('<polyline class="line c{}" points="{}"/>')
-_LANE = Markup(
-    '<g><title>{}</title><path class="lane c{}" d="{}"/></g><line class="grid" x1="0" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
+_LANE = Markup('<path class="lane c{}" d="{}"/><line class="grid" x1="0" x2="{}" y1="{:.1f}" y2="{:.1f}"/>')
+_STRIPE = Markup('<rect class="stripe" x="{:.2f}" y="0" width="{:.2f}" height="{}"/>')
+_BLOCK = Markup(
+    '<a href="{}"><rect class="bar c{}" x="{:.2f}" y="0" width="{:.2f}" height="{}"/>'
+    '<rect class="hit" x="{:.2f}" y="0" width="{:.2f}" height="{}"><title>{}</title></rect></a>'
 )
-_DOT = Markup('<a href="{}"><path class="dot c{}" d="M{:.1f} {:.1f}h.01"><title>{}</title></path></a>')
+_TIMELINE = Markup(
+    '<div class="chart timeline" data-ms="{}"><div class="plot">{}{}</div><div class="x"><span>0 ms</span>'
+    '<button type="button" hidden="">show all</button><span>{}</span></div>'
+    '<p class="readout" role="status">Point at a layer to read about it; drag across to look closer.</p></div>'
+)
+_DOT = Markup(
+    '<a href="{}"><path class="dot c{}" stroke-width="{:.1f}" d="M{:.1f} {:.1f}h.01"><title>{}</title></path></a>'
+)
+_MARK = Markup('<span class="mark" style="right:{:.1f}%;top:{:.1f}%">{}</span>')
+_FOOT = Markup('<span class="foot" style="left:{:.1f}%">{}</span>')
+_SCALED = Markup('<div class="chart roofline"><div class="plot">{}{}</div><div class="x">{}</div></div>')
 _HIT = Markup('<rect class="hit" x="{:.2f}" y="0" width="{:.2f}" height="{}"><title>{}</title></rect>')
 
 
@@ -84,54 +98,125 @@ class Lane:
     shares: Sequence[float]
 
 
-def lanes(tracks: Sequence[Lane], label: str, ends: tuple[str, str]) -> Markup:
-    """Tracks one above the other, each as high at a time as it is busy then."""
-    each = HEIGHT / max(len(tracks), 1)
-    drawn = [_lane(track, (index + 1) * each, each) for index, track in enumerate(tracks)]
-    names = [_TICK.format(100 * (index + 0.5) / len(tracks), track.name) for index, track in enumerate(tracks)]
-    svg = _SVG.format(WIDTH, HEIGHT, label, Markup("").join(drawn))
-    return _CHART.format(svg, Markup("").join(names), *ends)
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A stretch (0…1 of the time) of a time line's first track, with colour, text and link as in Column."""
+
+    start: float
+    end: float
+    colour: int
+    title: str
+    link: str
+
+
+def timeline(blocks: Sequence[Block], tracks: Sequence[Lane], label: str, ms: float) -> Markup:
+    """Blocks on top, and below them tracks, each as high at a time as it is busy then.
+
+    The page's script lets a reader look closer at a part of the `ms` milliseconds.
+    """
+    each = (HEIGHT - _BLOCKS) / max(len(tracks), 1)
+    floors = [_BLOCKS + (index + 1) * each for index in range(len(tracks))]
+    stripes = [_STRIPE.format(WIDTH * b.start, WIDTH * (b.end - b.start), HEIGHT) for b in blocks[1::2]]
+    drawn = [_lane(track, floor, each) for track, floor in zip(tracks, floors, strict=True)]
+    names = [_TICK.format(50 * _BLOCKS / HEIGHT, "layers")]
+    for track, floor in zip(tracks, floors, strict=True):
+        mean = sum(track.shares) / max(len(track.shares), 1)
+        names.append(_TICK.format(100 * (floor - each / 2) / HEIGHT, f"{track.name} {100 * mean:.0f} %"))
+    svg = _SVG.format(WIDTH, HEIGHT, label, Markup("").join([*stripes, *drawn, *map(_block, blocks)]))
+    return _TIMELINE.format(ms, svg, Markup("").join(names), f"{ms:.4g} ms")
+
+
+def _block(block: Block) -> Markup:
+    x, width = WIDTH * block.start, WIDTH * (block.end - block.start)
+    return _BLOCK.format(block.link, block.colour, x, width, _BLOCKS - 3, x, width, HEIGHT, block.title)
 
 
 def _lane(track: Lane, floor: float, height: float) -> Markup:
     step = WIDTH / max(len(track.shares), 1)
-    tops = [floor - 0.86 * height * share for share in track.shares]
-    steps = "".join(f"V{top:.1f}H{(index + 1) * step:.1f}" for index, top in enumerate(tops))
-    mean = sum(track.shares) / max(len(track.shares), 1)
-    title = f"{track.name}: busy {100 * mean:.0f} % of the time"
-    return _LANE.format(title, track.colour, f"M0 {floor:.1f}{steps}V{floor:.1f}Z", WIDTH, floor, floor)
+    tops = [round(floor - 0.86 * height * share, 1) for share in track.shares]
+    turns = [index for index, top in enumerate(tops) if index == 0 or top != tops[index - 1]]
+    steps = "".join(f"H{index * step:.1f}V{tops[index]}" for index in turns)
+    return _LANE.format(track.colour, f"M0 {floor:.1f}{steps}H{WIDTH}V{floor:.1f}Z", WIDTH, floor, floor)
 
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """One layer of a roofline: MACs a byte loaded, 1e9 MACs a second; colour, text and link as in Column."""
+    """One layer of a roofline: operations a byte, 1e9 operations a second, share of all time (its dot's area); colour,
+    text and link as in Column.
+    """
 
     intensity: float
     speed: float
+    share: float
     colour: int
     title: str
     link: str
 
 
 def roofline(spots: Sequence[Spot], peak: float, gb_s: float) -> Markup:
-    """Speed over intensity, both logarithmic, under what array (`peak`, GMAC/s) and memory (`gb_s`) allow."""
-    right = 10.0 ** math.ceil(math.log10(max([2 * peak / gb_s, *(spot.intensity for spot in spots)])))
-    left = 10.0 ** math.floor(math.log10(min([peak / gb_s / 2, *(spot.intensity for spot in spots)])))
-    top = 10.0 ** math.ceil(math.log10(max([peak * 1.2, *(spot.speed for spot in spots)])))
-    low = 10.0 ** math.floor(math.log10(min([peak / 20, *(spot.speed for spot in spots)])))
+    """Speed over intensity, both logarithmic, under what array (`peak`, GOPS) and memory (`gb_s`) allow."""
+    bend = peak / gb_s
+    axes = _Axes.around(
+        [bend / 4, 4 * bend, *(spot.intensity for spot in spots)], [peak / 20, 1.6 * peak, *(s.speed for s in spots)]
+    )
+    start = max(axes.left, axes.low / gb_s)
+    corners = [axes.place(start, start * gb_s), axes.place(bend, peak), axes.place(axes.right, peak)]
+    roof = _LINE.format(5, " ".join(f"{x:.1f},{y:.1f}" for x, y in corners))
+    ordered = sorted(spots, key=lambda spot: -spot.share)  # small dots lie on top
+    svg = _SVG.format(
+        WIDTH, HEIGHT, "speed over operations a byte", axes.grid() + roof + Markup("").join(map(axes.dot, ordered))
+    )
+    middle = math.sqrt(start * bend)
+    names = axes.name(axes.right, peak, f"{peak:g} GOPS, the array's peak")
+    names += axes.name(middle, middle * gb_s, f"{gb_s:g} GB/s loaded")
+    return _SCALED.format(svg, axes.ticks() + names, axes.feet())
 
-    def place(intensity: float, speed: float) -> tuple[float, float]:
-        return WIDTH * _share(intensity, left, right), HEIGHT * (1 - _share(max(speed, low), low, top))
 
-    corners = [(max(left, low / gb_s), max(low, left * gb_s)), (peak / gb_s, peak), (right, peak)]
-    roof = _LINE.format(5, " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*corner) for corner in corners)))
-    dots = [_DOT.format(s.link, s.colour, *place(s.intensity, s.speed), s.title) for s in spots]
-    ticks = [10.0**k for k in range(round(math.log10(low)), round(math.log10(top)) + 1)]
-    levels = [100 * (1 - _share(tick, low, top)) for tick in ticks]
-    grid = [_GRID.format(WIDTH, HEIGHT * level / 100, HEIGHT * level / 100) for level in levels]
-    marks = [_TICK.format(level, f"{tick:g}") for level, tick in zip(levels, ticks, strict=True)]
-    svg = _SVG.format(WIDTH, HEIGHT, "speed over MACs a byte loaded", Markup("").join([*grid, roof, *dots]))
-    return _CHART.format(svg, Markup("").join(marks), f"{left:g} MACs a byte loaded", f"{right:g}")
+@dataclass(frozen=True, slots=True)
+class _Axes:
+    """Two logarithmic axes from a power of ten to another."""
+
+    left: float
+    right: float
+    low: float
+    top: float
+
+    @classmethod
+    def around(cls, across: Sequence[float], up: Sequence[float]) -> _Axes:
+        return cls(*_decades(across), *_decades(up))
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        return WIDTH * _share(x, self.left, self.right), HEIGHT * (1 - _share(max(y, self.low), self.low, self.top))
+
+    def dot(self, spot: Spot) -> Markup:
+        size = 6 + 60 * math.sqrt(spot.share)
+        return _DOT.format(spot.link, spot.colour, size, *self.place(spot.intensity, spot.speed), spot.title)
+
+    def grid(self) -> Markup:
+        heights = [self.place(self.left, y)[1] for y in _powers(self.low, self.top)]
+        return Markup("").join(_GRID.format(WIDTH, y, y) for y in heights)
+
+    def ticks(self) -> Markup:
+        levels = [(y, self.place(self.left, y)[1]) for y in _powers(self.low, self.top)]
+        return Markup("").join(_TICK.format(100 * at / HEIGHT, f"{y:g}") for y, at in levels)
+
+    def feet(self) -> Markup:
+        places = [(x, self.place(x, self.low)[0]) for x in _powers(self.left, self.right)]
+        return Markup("").join(_FOOT.format(100 * at / WIDTH, f"{x:g}") for x, at in places)
+
+    def name(self, x: float, y: float, text: str) -> Markup:
+        """Text that ends left above a place."""
+        across, down = self.place(x, y)
+        return _MARK.format(100.6 - 100 * across / WIDTH, 100 * down / HEIGHT, text)
+
+
+def _decades(values: Sequence[float]) -> tuple[float, float]:
+    """Powers of ten around the values."""
+    return 10.0 ** math.floor(math.log10(min(values))), 10.0 ** math.ceil(math.log10(max(values)))
+
+
+def _powers(low: float, high: float) -> list[float]:
+    return [10.0**power for power in range(round(math.log10(low)), round(math.log10(high)) + 1)]
 
 
 def _share(value: float, low: float, high: float) -> float:

@@ -17,7 +17,15 @@ from lowwatt.evaluate.report import EpochRow, LayerRow, Machine, Picture, Report
 
 _FOLDER = Path(__file__).parent
 _ENGINES = ("conv", "load", "save", "misc")
+_FLOW = ("load", "conv", "misc", "save")
 _OTHERS = (5, 4)
+_WAITS = {
+    "load": ("waits for LOAD", 1),
+    "misc": ("waits for MISC", 3),
+    "save": ("waits for SAVE", 2),
+    "between": ("fill and drain between layers", 5),
+}
+"""What the array may wait for: words and colour class."""
 
 
 def render(report: Report, against: Report | None = None) -> str:
@@ -48,7 +56,7 @@ def render(report: Report, against: Report | None = None) -> str:
         script_hash=_hash(script),
         ap_top=max((ap for stage in report.stages for ap in (stage.ap, stage.ap50) if ap), default=1.0),
         **_layer_view(report.layers),
-        **_machine_view(report),
+        **machine_view(report),
         **_training_view(report.training),
     )
 
@@ -76,34 +84,68 @@ def _layer_view(layers: Sequence[LayerRow]) -> dict[str, Any]:
         "time_chart": figures.columns(time, "ms", "milliseconds by layer", ends) if time else "",
         "snr_chart": figures.columns(noise, "dB", "signal to noise by layer", ends) if noise else "",
         "top": _tops(layers),
+        "has_banks": any(layer.image_banks is not None for layer in layers),
     }
 
 
-def _machine_view(report: Report) -> dict[str, Any]:
-    """Time line and roofline; empty where the report has no machine."""
-    machine, colours = report.machine, colours_of(layer.bound_by for layer in report.layers)
+def machine_view(report: Report) -> dict[str, Any]:
+    """Where the time goes, time line and roofline; empty where the report has no machine."""
+    machine, layers = report.machine, [layer for layer in report.layers if layer.where == "dpu"]
     if machine is None:
-        return {"timeline": "", "roofline": ""}
-    tracks = [
-        figures.Lane(name.upper(), _ENGINES.index(name) if name in _ENGINES else 5, busy)
-        for name, busy in machine.busy.items()
+        return {"spent": [], "timeline": "", "roofline": ""}
+    blocks, tracks = _blocks(report.layers, machine), _tracks(machine)
+    spots = _spots(report.layers, machine)
+    return {
+        "spent": _spent(layers, machine) if layers and all(layer.waits for layer in layers) else [],
+        "timeline": figures.timeline(blocks, tracks, "layers and busy engines over time", machine.ms) if tracks else "",
+        "roofline": figures.roofline(spots, 2 * machine.peak_gmacs, machine.load_gb_s) if spots else "",
+    }
+
+
+def _spent(layers: Sequence[LayerRow], machine: Machine) -> list[tuple[str, int, bool, float]]:
+    """Milliseconds by what the array does meanwhile: name, colour class, whether it is a faint one, ms."""
+    waited = {name: sum(layer.ms * layer.waits.get(name, 0.0) for layer in layers) for name in _WAITS}
+    useful = sum(layer.macs for layer in layers) / machine.peak_gmacs / 1e6
+    rest = sum(layer.ms for layer in layers) - sum(waited.values()) - useful
+    rows = [("useful work", 0, False, useful), ("empty lines and starts", 0, True, rest)]
+    rows += [(text, colour, False, waited[name]) for name, (text, colour) in _WAITS.items()]
+    return [row for row in rows if row[3] > 0.001 * machine.ms]
+
+
+def _blocks(layers: Sequence[LayerRow], machine: Machine) -> list[figures.Block]:
+    """The accelerator's layers one after the other, each as long as it makes the frame longer."""
+    colours, now, found = colours_of(layer.bound_by for layer in layers), 0.0, []
+    for index, layer in enumerate(layers):
+        if layer.where == "dpu" and machine.ms:
+            end = now + layer.ms / machine.ms
+            found.append(figures.Block(now, end, colours[layer.bound_by], _layer_title(layer), f"#layer-{index}"))
+            now = end
+    return found
+
+
+def _tracks(machine: Machine) -> list[figures.Lane]:
+    """In the order in which data passes the engines."""
+    order = [name for name in _FLOW if name in machine.busy] + [name for name in machine.busy if name not in _FLOW]
+    return [
+        figures.Lane(name.upper(), _ENGINES.index(name) if name in _ENGINES else 5, machine.busy[name])
+        for name in order
     ]
-    spots = [
+
+
+def _spots(layers: Sequence[LayerRow], machine: Machine) -> list[figures.Spot]:
+    colours = colours_of(layer.bound_by for layer in layers)
+    return [
         figures.Spot(
-            layer.macs / layer.load_bytes,
-            layer.macs / _working_ms(layer, machine) / 1e6,
+            2 * layer.macs / layer.load_bytes,
+            2 * layer.macs / _working_ms(layer, machine) / 1e6,
+            layer.ms / machine.ms,
             colours[layer.bound_by],
             _layer_title(layer),
             f"#layer-{index}",
         )
-        for index, layer in enumerate(report.layers)
-        if layer.where == "dpu" and layer.macs and layer.load_bytes and _working_ms(layer, machine)
+        for index, layer in enumerate(layers)
+        if layer.where == "dpu" and layer.macs and layer.load_bytes and _working_ms(layer, machine) and machine.ms
     ]
-    ends = ("0 ms", quantity(machine.ms, "ms"))
-    return {
-        "timeline": figures.lanes(tracks, "busy engines over time", ends) if tracks else "",
-        "roofline": figures.roofline(spots, machine.peak_gmacs, machine.load_gb_s) if spots else "",
-    }
 
 
 def _working_ms(layer: LayerRow, machine: Machine) -> float:
@@ -126,7 +168,8 @@ def colours_of(bounds: Iterable[str]) -> dict[str, int]:
 
 def _layer_title(layer: LayerRow) -> str:
     use = f"{100 * layer.utilisation:.0f} % of the array"
-    return f"{layer.name} ({layer.op})\n{quantity(layer.ms, 'ms')}, bound by {layer.bound_by}, {use}"
+    text = f"{layer.name} ({layer.op})\n{quantity(layer.ms, 'ms')}, bound by {layer.bound_by}, {use}"
+    return f"{text}\n{layer.why}" if layer.why else text
 
 
 def _tops(layers: Sequence[LayerRow]) -> dict[str, float]:

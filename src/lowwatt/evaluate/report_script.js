@@ -26,6 +26,46 @@ function filterRows(input) {
   document.getElementById("filter-count").textContent = `${shown.length} of ${rows.length} layers, ${ms.toFixed(2)} ms`;
 }
 
+// A time line: hovering tells of a layer, dragging across looks closer, the button shows all again.
+function watch(chart) {
+  const svg = chart.querySelector("svg"), [left, right] = chart.querySelectorAll(".x span");
+  const readout = chart.querySelector(".readout"), back = chart.querySelector("button"), whole = svg.viewBox.baseVal.width, height = svg.viewBox.baseVal.height;
+  const select = document.createElementNS(svg.namespaceURI, "rect");
+  let from = null, moved = false;
+  const at = (event) => {
+    const box = svg.getBoundingClientRect(), view = svg.viewBox.baseVal;
+    return view.x + view.width * Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+  };
+  const show = (first, last) => {
+    svg.setAttribute("viewBox", `${first} 0 ${last - first} ${height}`);
+    back.hidden = last - first === whole;
+    for (const [span, x] of [[left, first], [right, last]]) span.textContent = `${(chart.dataset.ms * x / whole).toFixed(3)} ms`;
+  };
+  const mark = (first, last) => {
+    for (const [name, value] of [["class", "select"], ["x", first], ["width", last - first], ["height", height]]) select.setAttribute(name, value);
+    svg.append(select);
+  };
+  svg.addEventListener("pointerover", (event) => {
+    const title = event.target.querySelector("title");
+    if (title) readout.textContent = title.textContent;
+  });
+  svg.addEventListener("pointerdown", (event) => { from = event.button ? null : at(event); moved = false; });
+  svg.addEventListener("dragstart", (event) => event.preventDefault());
+  window.addEventListener("pointermove", (event) => {
+    if (from === null) return;
+    const to = at(event);
+    moved ||= Math.abs(to - from) > svg.viewBox.baseVal.width / 100;
+    if (moved) mark(Math.min(from, to), Math.max(from, to));
+  });
+  window.addEventListener("pointerup", (event) => {
+    if (from !== null && moved) show(Math.min(from, at(event)), Math.max(from, at(event)));
+    select.remove();
+    from = null;
+  });
+  svg.addEventListener("click", (event) => { if (moved) event.preventDefault(); });
+  back.addEventListener("click", () => show(0, whole));
+}
+
 for (const button of document.querySelectorAll("th button")) {
   button.addEventListener("click", () => sortBy(button.parentElement));
 }
@@ -43,3 +83,4 @@ window.addEventListener("keydown", (event) => {
 window.addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll("details")) details.open = true;
 });
+for (const chart of document.querySelectorAll(".timeline")) watch(chart);
