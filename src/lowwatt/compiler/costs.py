@@ -26,9 +26,9 @@ class LayerCost:
     `cycles`: clock cycles that each engine takes (load, conv, misc, save; empty on the host), what an instruction costs
     beside its work included. `ms`: by how much the layer makes the program longer: by what it ends after all layers
     before it. `utilisation`: share of the array's peak over that time (above 1 where the layer overlaps with those
-    before it), `array_use` over the cycles in which the array multiplies. `bound_by`: the engine that works longest, or "host
-    (estimate)". `first`, `last`: the span of its instructions in its segment, half-open; others may stand between them.
-    `start_ms`, `end_ms`: when its first instruction begins and its last one ends, in its segment.
+    before it), `array_use` over the cycles in which the array multiplies. `bound_by`: the engine that works longest, or
+    "host (estimate)". `first`, `last`: the span of its instructions in its segment, half-open; others may stand between
+    them. `start_ms`, `end_ms`: when its first instruction begins and its last one ends, in its segment.
     `ms` on the host is an estimate, not part of any published measurement.
     """
 
