@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,12 @@ class Memory:
         return np.lib.stride_tricks.as_strided(
             region[stretch.start :], (stretch.count, stretch.width), (stretch.step, 1)
         )
+
+    def map(self, register: int, address: int, shape: Sequence[int], stride: Sequence[int]) -> Bytes:
+        """View of a map's bytes, `stride` apart along each axis; ToolError where they lie outside their region."""
+        last = address + sum((count - 1) * step for count, step in zip(shape, stride, strict=True))
+        region = self.stretch(Stretch(register, address, 1, 1, last + 1 - address))[0]
+        return np.lib.stride_tricks.as_strided(region, shape, stride)
 
     def words(self, bank: int, start: int, count: int, jump: int, width: int) -> NDArray[np.int64]:
         """Word numbers [count, width] in a bank, which go round at its end."""
