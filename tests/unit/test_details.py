@@ -110,8 +110,26 @@ def test_bytes_are_those_of_the_costs(schedule: str) -> None:
 )
 def test_empty_lines_cost_their_share_of_the_work(shape: tuple[int, ...], name: str, used: float) -> None:
     program = convolution(*shape)
-    works = 1 - sum(details(program)[0].waits.values())
-    assert found_of(program)[name] == pytest.approx(works * (1 - used))
+    (row,), (more,) = program.layers, details(program)
+    starts = sum(one.name == "CONV" for one in program.segments[0].instructions) * LPCV.costs.conv_cycles
+    multiplies = (1 - sum(more.waits.values())) * (1 - starts / row.cycles["conv"])
+    assert found_of(program)[name] == pytest.approx(multiplies * (1 - used))
+
+
+@pytest.mark.parametrize("shape", [(10, 3, 30, 3), (20, 20, 20, 1), (64, 30, 4, 3)])
+def test_what_is_used_and_what_is_lost_make_the_whole(shape: tuple[int, ...]) -> None:
+    program = convolution(*shape)
+    (row,), (more,) = program.layers, details(program)
+    lost = sum(loss.share for loss in more.losses)
+    assert row.utilisation + lost <= 1 + 1e-9
+    assert row.utilisation + lost == pytest.approx(1, abs=0.05)  # waits and starts below five percent have no name
+
+
+@pytest.mark.parametrize("shape", [(10, 3, 30, 3)])
+def test_three_dimensions_share_what_they_lose(shape: tuple[int, ...]) -> None:
+    found, (row,) = found_of(convolution(*shape)), convolution(*shape).layers
+    empty = found["3/12 in"] + found["30/36 out"] + found["10/16 rows"]
+    assert empty == pytest.approx(row.utilisation * (4 * 1.2 * 1.6 - 1))
 
 
 def test_packed_columns_are_no_empty_channels() -> None:

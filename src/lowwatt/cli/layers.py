@@ -106,6 +106,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("%", 0, lambda _, more: f"{100 * more.share:.1f}"),
     *(_engine(name) for name in ("conv", "load", "misc", "save")),
     Column("kB", 0, lambda row, _: _kilo(row.load_bytes + row.save_bytes)),
+    Column("const", 150, lambda _, more: _kilo(more.footprint.constant_bytes if more.footprint else 0)),
+    Column("in", 150, lambda _, more: _kilo(more.footprint.map_bytes if more.footprint else 0)),
+    Column("out", 150, lambda row, _: _kilo(row.save_bytes)),
     Column("banks", 110, lambda _, more: _banks(more)),
     Column("bound", 0, lambda row, _: row.bound_by.split(" ")[0], "left"),
     Column("array", 0, lambda row, _: _share(row.utilisation)),
@@ -129,10 +132,10 @@ def layer_table(program: Program, found: Sequence[LayerDetail], width: int) -> T
 
 
 LEGEND = (
-    "ms: by how much the layer makes the frame longer; engines: thousands of cycles; banks: words touched, % of image/"
-    "weight; array: share of its peak over the layer's time (above 100%: layers overlap), works: while it computes; "
-    "why: what costs most of that peak (LOAD, MISC, SAVE: it waits for them; drain: between layers; starts: of CONVs; "
-    "20/24 rows: lines in use)"
+    "ms: by how much the layer makes the frame longer; engines: thousands of cycles; const, in, out: kB; banks: words "
+    "touched, % of image/weight; array: share of its peak over the layer's time (above 100%: layers overlap), works: "
+    "while it computes; why: what costs most of that peak (LOAD, MISC, SAVE: it waits for them; drain: between layers; "
+    "starts: of CONVs; 20/24 rows: lines in use)"
 )
 
 
@@ -157,6 +160,8 @@ def _banks(more: LayerDetail) -> str:
 
 def total_lines(sums: Totals, program: Program) -> Iterator[str]:
     """What the rows add up to: use of the array, how busy each engine is, traffic."""
+    from lowwatt.compiler.idle import WAITS
+
     costs, seconds = program.target.costs, sums.ms / 1e3 or 1.0
     yield (
         f"array: {sums.array_use:.1%} of its peak ({sums.gops:.1f} of {sums.peak_gops:.1f} GOPS; "
@@ -164,7 +169,8 @@ def total_lines(sums: Totals, program: Program) -> Iterator[str]:
         f"{sums.layers} layers, {sums.instructions} instructions"
     )
     busy = (f"{name.upper()} {share:.0%}" for name, share in sums.busy.items())
-    yield f"busy: {', '.join(busy)} of {sums.ms:.2f} ms; the rest each engine is idle"
+    waits = (f"{WAITS[whom]} {ms:.2f} ms" for whom, ms in sums.waits.items() if ms >= 0.005)
+    yield f"busy: {', '.join(busy)} of {sums.ms:.2f} ms; the array waits {', '.join(waits) or 'for nobody'}"
     yield (
         f"DRAM: {sums.load_bytes / 1e6:.2f} MB loaded ({sums.constant_bytes / 1e6:.2f} MB of constants), "
         f"{sums.save_bytes / 1e6:.2f} MB saved, {sums.ops_per_byte:.0f} operations a byte; on average "

@@ -12,7 +12,7 @@ import numpy as np
 from lowwatt.compiler.clock import run, work_of
 from lowwatt.compiler.costs import LayerCost
 from lowwatt.compiler.footprint import Footprint, footprints
-from lowwatt.compiler.idle import idle_parts
+from lowwatt.compiler.idle import WAITS, idle_parts
 from lowwatt.compiler.losses import Loss, losses
 from lowwatt.compiler.program import Program
 from lowwatt.compiler.segment import Segment
@@ -43,7 +43,8 @@ class LayerDetail:
 @dataclass(frozen=True, slots=True)
 class Totals:
     """The accelerator's part of a frame: `busy`, share of `ms` in which each engine works; `array_use`, share of the
-    peak over `ms`, and `array_use_working` while the array works. An operation is half a multiply-accumulate;
+    peak over `ms`, and `array_use_working` while the array multiplies; `waits`, milliseconds in which the array stands
+    still, by whom it waits for. An operation is half a multiply-accumulate;
     `ops_per_byte` counts the bytes loaded and saved. `image_banks`, `weight_banks`: the most that a layer touches.
     """
 
@@ -55,6 +56,7 @@ class Totals:
     save_bytes: int
     constant_bytes: int
     busy: Mapping[str, float]
+    waits: Mapping[str, float]
     array_use: float
     array_use_working: float
     gops: float
@@ -117,6 +119,7 @@ def totals(program: Program, found: Sequence[LayerDetail]) -> Totals:
         saved,
         sum(one.constant_bytes for one in touched),
         {name: count / ran for name, count in cycles.items()},
+        _waits_ms(program, found),
         macs / (target.array.macs_per_cycle * ran),
         macs / worked if worked else 0.0,
         2 * macs / (ran * target.cycle_ns),
@@ -125,6 +128,11 @@ def totals(program: Program, found: Sequence[LayerDetail]) -> Totals:
         max((one.image_banks for one in touched), default=0.0),
         max((one.weight_banks for one in touched), default=0.0),
     )
+
+
+def _waits_ms(program: Program, found: Sequence[LayerDetail]) -> dict[str, float]:
+    both = list(zip(program.layers, found, strict=True))
+    return {whom: sum((row.ms * more.waits.get(whom, 0.0) for row, more in both), 0.0) for whom in WAITS}
 
 
 def detailed_json(program: Program) -> dict[str, Any]:

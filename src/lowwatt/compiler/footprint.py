@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lowwatt.compiler.dram import CONSTANTS
 from lowwatt.compiler.isa.window import Accesses, Reader, Stretch
@@ -68,9 +67,6 @@ def _different(loads: Sequence[Stretch]) -> int:
     first = min(load.start for load in loads)
     seen = np.zeros(max(load.stop for load in loads) - first, np.bool_)
     for load in loads:
-        _pieces(seen[load.start - first :], load)[...] = True
+        pieces = load.start - first + load.step * np.arange(load.count)
+        seen[np.add.outer(pieces, np.arange(load.width))] = True
     return int(seen.sum())
-
-
-def _pieces(table: NDArray[np.bool_], load: Stretch) -> NDArray[np.bool_]:
-    return np.lib.stride_tricks.as_strided(table, (load.count, load.width), (load.step, 1))

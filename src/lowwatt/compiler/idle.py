@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +14,9 @@ from lowwatt.compiler.isa import ENGINES
 BETWEEN = "between"
 """Waiting for the first rows and weights of a layer, or for the last ones of the program to be done and saved."""
 
-WAITS = ("load", "misc", "save", BETWEEN)
+WAITS: Mapping[str, str] = {"load": "for LOAD", "misc": "for MISC", "save": "for SAVE", BETWEEN: "between layers"}
+"""What the array may wait for, and how that is said."""
+
 _CONV = ENGINES.index("CONV")
 
 Gap = tuple[float, float, str]

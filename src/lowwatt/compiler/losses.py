@@ -28,7 +28,7 @@ _SHORT = 0.5
 @dataclass(frozen=True, slots=True)
 class Loss:
     """A reason, in a word for narrow tables and in full, and the share of the array's peak over the layer's time that
-    it costs alone; a remark on a wait has none of its own.
+    it costs. Shares add up to what is lost, but for what is too little to be named; a remark on a wait has none.
     """
 
     short: str
@@ -55,6 +55,23 @@ class Facts:
     def works(self) -> float:
         """Share of the layer's time in which the array works."""
         return max(0.0, 1.0 - sum(self.waits.values()))
+
+    @property
+    def multiplies(self) -> float:
+        """Share in which it multiplies: its work without the starts of CONVs."""
+        row, peak = self.row, self.target.array.macs_per_cycle
+        if not row.array_use or not row.cycles["conv"]:
+            return 0.0
+        return self.works * row.macs / (row.array_use * peak) / row.cycles["conv"]
+
+    def emptied(self, name: str) -> float:
+        """What the lines that a dimension leaves empty cost, of what the dimensions before it leave."""
+        left = self.multiplies
+        for other, (used, room) in self.filled.items():
+            if other == name:
+                return left * (1 - used / room)
+            left *= used / room
+        return left * (1 - self.rest)
 
 
 Reason = Callable[[Facts], Loss | None]
@@ -85,16 +102,13 @@ def zeros(facts: Facts) -> Loss | None:
     if not facts.row.cycles["conv"] or facts.rest > 1 - _LEAST:
         return None
     words = ("dilated", "zeros of the dilated kernel") if facts.dilated else ("edges", "partial tiles")
-    return Loss(*words, facts.works * (1 - facts.rest))
+    return Loss(*words, facts.emptied("rest"))
 
 
 def starting(facts: Facts) -> Loss | None:
     """Each CONV takes some cycles before its work: many short ones take many."""
-    row, peak = facts.row, facts.target.array.macs_per_cycle
-    if not row.array_use or not row.cycles["conv"]:
-        return None
-    share = facts.works * (1 - row.macs / (row.array_use * peak) / row.cycles["conv"])
-    return Loss("starts", "starts of CONVs", share) if share >= _LEAST else None
+    share = facts.works - facts.multiplies
+    return Loss("starts", "starts of CONVs", share) if facts.multiplies and share >= _LEAST else None
 
 
 def waits_for_load(facts: Facts) -> Loss | None:
@@ -167,7 +181,7 @@ def _empty(facts: Facts, name: str) -> Loss | None:
     if name not in facts.filled:
         return None
     used, room = facts.filled[name]
-    return Loss(f"{used}/{room} {name}", f"{used} of {room} {_LINES[name]}", facts.works * (1 - used / room))
+    return Loss(f"{used}/{room} {name}", f"{used} of {room} {_LINES[name]}", facts.emptied(name))
 
 
 def _wait(facts: Facts, whom: str, short: str, text: str) -> Loss | None:

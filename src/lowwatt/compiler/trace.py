@@ -73,7 +73,8 @@ def _sums(at: Numbers, starts: Numbers, ends: Numbers, amounts: Numbers) -> Numb
 
 def save_trace(program: Program, path: str | Path) -> None:
     """Write the trace atomically."""
-    write_text(path, json.dumps({"displayTimeUnit": "ns", "traceEvents": trace_events(program)}) + "\n")
+    content = {"displayTimeUnit": "ns", "traceEvents": trace_events(program)}
+    write_text(path, json.dumps(content, separators=(",", ":")) + "\n")
 
 
 def _names(program: Program) -> Iterator[Event]:

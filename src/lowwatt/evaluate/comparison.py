@@ -92,19 +92,22 @@ def _program_title(program: Program) -> str:
 
 
 def _totals(program: Program) -> Iterator[tuple[str, str, float, Better]]:
-    rows = [row for row in program.layers if row.where == "dpu"]
-    peak = program.target.array.macs_per_cycle / program.target.cycle_ns * 1e6
+    from lowwatt.compiler.details import details, totals
+    from lowwatt.compiler.idle import WAITS
+
+    sums = totals(program, details(program))
     yield "a frame", "ms", program.latency_ms, "lower"
     yield "DPU", "ms", program.dpu_ms, "lower"
     yield "host", "ms", program.host_ms, "lower"
     yield "frames a second", "fps", program.fps, "higher"
-    yield "array of its peak", "%", 100 * sum(row.macs for row in rows) / (peak * program.dpu_ms or 1), "higher"
-    for name in ("conv", "load", "misc", "save"):
-        busy = sum(row.cycles[name] for row in rows) * program.target.cycle_ns / 1e6
-        yield f"{name.upper()} busy", "ms", busy, "lower"
-    yield "loaded", "B", sum(row.load_bytes for row in rows), "lower"
-    yield "saved", "B", sum(row.save_bytes for row in rows), "lower"
-    yield "instructions", "", sum(len(segment.instructions) for segment in program.segments), ""
+    yield "array of its peak", "%", 100 * sums.array_use, "higher"
+    for name, share in sums.busy.items():
+        yield f"{name.upper()} busy", "ms", share * sums.ms, "lower"
+    for name, ms in sums.waits.items():
+        yield f"array waits {WAITS[name]}", "ms", ms, "lower"
+    yield "loaded", "B", sums.load_bytes, "lower"
+    yield "saved", "B", sums.save_bytes, "lower"
+    yield "instructions", "", sums.instructions, ""
 
 
 def _stages(before: Report, after: Report) -> list[Change]:

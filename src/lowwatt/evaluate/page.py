@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from lowwatt.compiler.idle import WAITS
 from lowwatt.evaluate import figures
 from lowwatt.evaluate.comparison import compare_reports
 from lowwatt.evaluate.report import EpochRow, LayerRow, Machine, Picture, Report, quantity, score_text
@@ -19,13 +20,7 @@ _FOLDER = Path(__file__).parent
 _ENGINES = ("conv", "load", "save", "misc")
 _FLOW = ("load", "conv", "misc", "save")
 _OTHERS = (5, 4)
-_WAITS = {
-    "load": ("waits for LOAD", 1),
-    "misc": ("waits for MISC", 3),
-    "save": ("waits for SAVE", 2),
-    "between": ("fill and drain between layers", 5),
-}
-"""What the array may wait for: words and colour class."""
+_WAIT_COLOURS = {"load": 1, "misc": 3, "save": 2, "between": 5}
 
 
 def render(report: Report, against: Report | None = None) -> str:
@@ -104,11 +99,11 @@ def machine_view(report: Report) -> dict[str, Any]:
 
 def _spent(layers: Sequence[LayerRow], machine: Machine) -> list[tuple[str, int, bool, float]]:
     """Milliseconds by what the array does meanwhile: name, colour class, whether it is a faint one, ms."""
-    waited = {name: sum(layer.ms * layer.waits.get(name, 0.0) for layer in layers) for name in _WAITS}
+    waited = {name: sum(layer.ms * layer.waits.get(name, 0.0) for layer in layers) for name in WAITS}
     useful = sum(layer.macs for layer in layers) / machine.peak_gmacs / 1e6
     rest = sum(layer.ms for layer in layers) - sum(waited.values()) - useful
     rows = [("useful work", 0, False, useful), ("empty lines and starts", 0, True, rest)]
-    rows += [(text, colour, False, waited[name]) for name, (text, colour) in _WAITS.items()]
+    rows += [(f"waits {words}", _WAIT_COLOURS[name], False, waited[name]) for name, words in WAITS.items()]
     return [row for row in rows if row[3] > 0.001 * machine.ms]
 
 

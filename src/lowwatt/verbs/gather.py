@@ -69,7 +69,7 @@ def _figures(road: Road, program: Program) -> list[Figure]:
     value = score(ap=road.accuracy["integer"].ap, energy_j=energy.joules, fps=program.fps)
     note = program.target.provenance
     rows: list[tuple[str, float, str, Any, str, Any]] = [
-        ("latency", program.latency_ms, "ms", "modelled", note, "lower"),
+        ("latency", program.latency_ms, "ms", "modelled", f"schedule {program.schedule}; {note}", "lower"),
         ("DPU", program.dpu_ms, "ms", "modelled", "part of the latency", "lower"),
         (
             "host",
