@@ -152,6 +152,14 @@ def test_work_without_the_array_is_called_so() -> None:
     assert found_of(compile(g)) == {"no conv": 1.0}
 
 
+def test_zeros_in_a_kernel_are_named() -> None:
+    """A depthwise convolution with two outputs a channel runs on the array, as a kernel that is mostly zeros."""
+    g = Graph("net")
+    w = g.add_constant("w", np.zeros((2, 3, 3, 12), np.float32))
+    g.outputs = [g.add("depthwise_conv2d", [g.add_input("x", (1, 64, 64, 12)), w], "y", pad=(1, 1, 1, 1))]
+    assert found_of(compile(g))["zeros"] > 0.5
+
+
 def test_losses_come_costliest_first_and_every_reason_says_what_it_is() -> None:
     program = compile(yolox_graph(0.25, 160))
     for more in details(program):

@@ -300,3 +300,20 @@ def test_a_small_convolution_by_hand() -> None:
     assert layer.cycles["conv"] == pytest.approx(8 + LPCV.costs.conv_cycles) and layer.cycles["misc"] == 0
     assert layer.save_bytes == 768 and layer.load_bytes >= 768 + 144
     assert layer.array_use == pytest.approx(8 * 8 * 144 / (8 * 1152))
+
+
+def test_what_misc_multiplies_is_not_the_arrays() -> None:
+    """8x8x12 → 12 channels, 1x1, then a depthwise 3x3 on MISC: 8 columns of a full array."""
+    g = network(8, 12, 12)
+    v = g.add_constant("v", np.zeros((1, 3, 3, 12), np.float32))
+    g.outputs = [g.add("depthwise_conv2d", ["conv", v], "depthwise", pad=(1, 1, 1, 1))]
+    (layer,) = compile(g).layers
+    assert layer.op == "conv2d+depthwise_conv2d" and layer.macs == 64 * 144 + 64 * 9 * 12
+    assert layer.array_use == 1.0
+    peak = LPCV.array.macs_per_cycle / LPCV.cycle_ns * 1e6
+    assert layer.utilisation == pytest.approx(64 * 144 / (peak * layer.ms))
+    g = Graph("net")
+    w = g.add_constant("w", np.zeros((1, 3, 3, 12), np.float32))
+    g.outputs = [g.add("depthwise_conv2d", [g.add_input("x", (1, 8, 8, 12)), w], "y", pad=(1, 1, 1, 1))]
+    (layer,) = compile(g).layers
+    assert (layer.array_use, layer.utilisation) == (0, 0) and layer.macs == 64 * 9 * 12

@@ -1,4 +1,4 @@
-"""From a graph to a Program: operator rules, superlayers, tiling, time and traffic of every layer."""
+"""From a graph to a Program: operator rules, parts, instruction words, time and traffic of every layer."""
 
 from lowwatt.compiler.costs import LayerCost
 from lowwatt.compiler.passes import PASSES, Plan, compile

@@ -16,6 +16,7 @@ from lowwatt.compiler.subject import macs_of
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.targets import Target
 
+ARRAY_OPERATORS = ("conv2d", "transposed_conv2d", "linear")
 _NS_PER_MS = 1e6
 
 
@@ -26,9 +27,10 @@ class LayerCost:
     `cycles`: clock cycles that each engine takes (load, conv, misc, save; empty on the host), what an instruction costs
     beside its work included. `ms`: by how much the layer makes the program longer: by what it ends after all layers
     before it. `utilisation`: share of the array's peak over that time (above 1 where the layer overlaps with those
-    before it), `array_use` over the cycles in which the array multiplies. `bound_by`: the engine that works longest, or
-    "host (estimate)". `first`, `last`: the span of its instructions in its segment, half-open; others may stand between
-    them. `start_ms`, `end_ms`: when its first instruction begins and its last one ends, in its segment.
+    before it), `array_use` over the cycles in which the array multiplies; both count what it multiplies itself, not what
+    a depthwise convolution does on MISC. `bound_by`: the engine that works longest, or "host (estimate)". `first`,
+    `last`: the span of its instructions in its segment, half-open; others may stand between them. `start_ms`,
+    `end_ms`: when its first instruction begins and its last one ends, in its segment.
     `ms` on the host is an estimate, not part of any published measurement.
     """
 
@@ -62,11 +64,21 @@ def _rows(segment: Segment, target: Target, work: Work, times: Times) -> Iterato
     front = 0.0
     for layer, part in zip(segment.layers, segment.positions(), strict=True):
         end = float(times.end[part].max(initial=front))
-        yield _row(layer, part, target, work, times, end - front)
+        yield _row(layer, part, target, work, times, end - front, _array_macs(layer, segment.graph))
         front = end
 
 
-def _row(layer: LayerInfo, part: NDArray[np.intp], target: Target, work: Work, times: Times, ns: float) -> LayerCost:
+def _array_macs(layer: LayerInfo, graph: Graph) -> int:
+    """Multiply-accumulates without those of a depthwise convolution that MISC does behind the array."""
+    nodes = [node for node in graph.nodes if node.name in layer.nodes]
+    if not any(node.op in ARRAY_OPERATORS for node in nodes):
+        return layer.macs
+    return layer.macs - sum(macs_of(node, graph) for node in nodes if node.op == "depthwise_conv2d")
+
+
+def _row(
+    layer: LayerInfo, part: NDArray[np.intp], target: Target, work: Work, times: Times, ns: float, array_macs: int
+) -> LayerCost:
     engines, duration = work.engines[part], times.duration[part]
     names = [name.lower() for name in ENGINES]
     cycles = {name: round(float(duration[engines == k].sum()) / target.cycle_ns, 3) for k, name in enumerate(names)}
@@ -83,9 +95,9 @@ def _row(layer: LayerInfo, part: NDArray[np.intp], target: Target, work: Work, t
         int(work.bytes[part][engines == ENGINES.index("LOAD")].sum()),
         int(work.bytes[part][engines == ENGINES.index("SAVE")].sum()),
         ns / _NS_PER_MS,
-        layer.macs / (peak * ns / target.cycle_ns) if ns else 0.0,
+        array_macs / (peak * ns / target.cycle_ns) if ns and worked else 0.0,
         max(cycles, key=lambda name: cycles[name]),
-        layer.macs / (peak * worked) if worked else 0.0,
+        array_macs / (peak * worked) if worked else 0.0,
         int(part[0]) if len(part) else 0,
         int(part[-1]) + 1 if len(part) else 0,
         float(times.start[part].min()) / _NS_PER_MS if len(part) else 0.0,

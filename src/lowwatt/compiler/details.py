@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from lowwatt.compiler.clock import run, work_of
+from lowwatt.compiler.clock import Work, run, work_of
 from lowwatt.compiler.costs import LayerCost
 from lowwatt.compiler.footprint import Footprint, footprints
 from lowwatt.compiler.idle import WAITS, idle_parts
+from lowwatt.compiler.isa import ENGINES
 from lowwatt.compiler.losses import Loss, losses
 from lowwatt.compiler.program import Program
 from lowwatt.compiler.segment import Segment
 from lowwatt.targets import Target
 
 ENGINE_NAMES = ("conv", "load", "misc", "save")
+_CONV = ENGINES.index("CONV")
 _NS_PER_MS = 1e6
 
 
@@ -44,7 +46,7 @@ class LayerDetail:
 class Totals:
     """The accelerator's part of a frame: `busy`, share of `ms` in which each engine works; `array_use`, share of the
     peak over `ms`, and `array_use_working` while the array multiplies; `waits`, milliseconds in which the array stands
-    still, by whom it waits for. An operation is half a multiply-accumulate;
+    still, by whom it waits for; `gops`, what it does of `peak_gops`. An operation is half a multiply-accumulate;
     `ops_per_byte` counts the bytes loaded and saved. `image_banks`, `weight_banks`: the most that a layer touches.
     """
 
@@ -86,15 +88,17 @@ def details(program: Program) -> list[LayerDetail]:
 
 
 def _accelerator(segment: Segment, rows: Sequence[LayerCost], program: Program, frame: float) -> Iterator[LayerDetail]:
-    touched, waits = footprints(segment, program.target), _waits(segment, rows, program.target)
-    for row, footprint, waited in zip(rows, touched, waits, strict=True):
-        found = losses(row, segment.graph, program.target, footprint, waited)
+    target, work = program.target, work_of(segment.instructions)
+    touched, waits = footprints(segment, target), _waits(segment, rows, work, target)
+    working = [float(work.cycles[part][work.engines[part] == _CONV].sum()) for part in segment.positions()]
+    for row, footprint, waited, cycles in zip(rows, touched, waits, working, strict=True):
+        share = cycles / row.cycles["conv"] if row.cycles["conv"] else 0.0
+        found = losses(row, segment.graph, target, footprint, waited, share)
         yield LayerDetail(row.ms / frame, waited, footprint, found)
 
 
-def _waits(segment: Segment, rows: Sequence[LayerCost], target: Target) -> list[dict[str, float]]:
+def _waits(segment: Segment, rows: Sequence[LayerCost], work: Work, target: Target) -> list[dict[str, float]]:
     """Shares of each layer's time."""
-    work = work_of(segment.instructions)
     times = run(work, target.costs, target.cycle_ns)
     ends = np.array([0.0, *accumulate(row.ms * _NS_PER_MS for row in rows)])
     idle = idle_parts(segment.owners, work, times, ends)
@@ -109,7 +113,8 @@ def totals(program: Program, found: Sequence[LayerDetail]) -> Totals:
     ran, target = program.dpu_ms * _NS_PER_MS / program.target.cycle_ns or 1.0, program.target
     cycles = {name: sum(row.cycles[name] for row in rows) for name in ENGINE_NAMES}
     macs, loaded, saved = (sum(getattr(row, name) for row in rows) for name in ("macs", "load_bytes", "save_bytes"))
-    worked = sum(row.macs / row.array_use for row in rows if row.array_use)
+    used = sum(row.ms * row.utilisation for row in rows)
+    worked = sum(row.ms * row.utilisation / row.array_use for row in rows if row.array_use)
     return Totals(
         len(rows),
         sum(len(segment.instructions) for segment in program.segments),
@@ -120,9 +125,9 @@ def totals(program: Program, found: Sequence[LayerDetail]) -> Totals:
         sum(one.constant_bytes for one in touched),
         {name: count / ran for name, count in cycles.items()},
         _waits_ms(program, found),
-        macs / (target.array.macs_per_cycle * ran),
-        macs / worked if worked else 0.0,
-        2 * macs / (ran * target.cycle_ns),
+        used / (program.dpu_ms or 1.0),
+        used / worked if worked else 0.0,
+        target.peak_gops * used / (program.dpu_ms or 1.0),
         target.peak_gops,
         2 * macs / max(1, loaded + saved),
         max((one.image_banks for one in touched), default=0.0),

@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 
-from lowwatt.compiler.costs import LayerCost
+from lowwatt.compiler.costs import ARRAY_OPERATORS, LayerCost
 from lowwatt.compiler.footprint import Footprint
 from lowwatt.compiler.idle import BETWEEN
 from lowwatt.compiler.workload import packs
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.targets import Target
 
-_CONVOLUTIONS = ("conv2d", "transposed_conv2d", "linear")
 _LINES = {"in": "input channels", "out": "output channels", "rows": "rows"}
 _LEAST = 0.05
 """A share below which nothing is called lost."""
@@ -40,7 +39,8 @@ class Loss:
 class Facts:
     """What the reasons look at: a layer's costs and footprint, and `waits`, shares of its time by whom the array waits
     for. `filled`: for channels in, channels out and rows how many of how many lines are used, where that matters; what
-    of the array's use these do not explain is `rest`.
+    of the array's use these do not explain is `rest`. `multiplying`: share of CONV's time that is no start. `sparse`:
+    the array's kernel has zeros that the layer's has not.
     """
 
     row: LayerCost
@@ -49,7 +49,8 @@ class Facts:
     waits: Mapping[str, float]
     filled: Mapping[str, tuple[int, int]]
     rest: float
-    dilated: bool
+    multiplying: float
+    sparse: bool
 
     @property
     def works(self) -> float:
@@ -59,10 +60,7 @@ class Facts:
     @property
     def multiplies(self) -> float:
         """Share in which it multiplies: its work without the starts of CONVs."""
-        row, peak = self.row, self.target.array.macs_per_cycle
-        if not row.array_use or not row.cycles["conv"]:
-            return 0.0
-        return self.works * row.macs / (row.array_use * peak) / row.cycles["conv"]
+        return self.works * self.multiplying
 
     def emptied(self, name: str) -> float:
         """What the lines that a dimension leaves empty cost, of what the dimensions before it leave."""
@@ -98,17 +96,17 @@ def rows(facts: Facts) -> Loss | None:
 
 
 def zeros(facts: Facts) -> Loss | None:
-    """Lines that stay empty for another cause: zeros of a dilated kernel, rows at the edges of tiles."""
+    """Lines that stay empty for another cause: zeros in a kernel (dilated, depthwise), edges of tiles."""
     if not facts.row.cycles["conv"] or facts.rest > 1 - _LEAST:
         return None
-    words = ("dilated", "zeros of the dilated kernel") if facts.dilated else ("edges", "partial tiles")
+    words = ("zeros", "zeros in the kernel") if facts.sparse else ("edges", "partial tiles and overlaps")
     return Loss(*words, facts.emptied("rest"))
 
 
 def starting(facts: Facts) -> Loss | None:
     """Each CONV takes some cycles before its work: many short ones take many."""
     share = facts.works - facts.multiplies
-    return Loss("starts", "starts of CONVs", share) if facts.multiplies and share >= _LEAST else None
+    return Loss("starts", "starts of CONVs", share) if share >= _LEAST else None
 
 
 def waits_for_load(facts: Facts) -> Loss | None:
@@ -165,11 +163,16 @@ REASONS: tuple[Reason, ...] = (
 
 
 def losses(
-    row: LayerCost, graph: Graph, target: Target, footprint: Footprint, waits: Mapping[str, float]
+    row: LayerCost,
+    graph: Graph,
+    target: Target,
+    footprint: Footprint,
+    waits: Mapping[str, float],
+    multiplying: float,
 ) -> list[Loss]:
     """Every reason that holds, the costliest first; `waits` are shares of the layer's time."""
-    filled, rest, dilated = _lines(row, graph, target)
-    facts = Facts(row, target, footprint, waits, filled, rest, dilated)
+    filled, rest, sparse = _lines(row, graph, target)
+    facts = Facts(row, target, footprint, waits, filled, rest, multiplying, sparse)
     found = [loss for reason in REASONS if (loss := reason(facts))]
     if found and found[0].share == 1.0:  # without a convolution nothing waits
         return found[:1]
@@ -194,13 +197,13 @@ def _loads_hold_up(facts: Facts) -> bool:
 
 
 def _lines(row: LayerCost, graph: Graph, target: Target) -> tuple[dict[str, tuple[int, int]], float, bool]:
-    """Lines filled by each dimension, what of the array's use they leave unexplained, and whether a kernel is dilated.
+    """Lines filled by each dimension, what of the array's use they leave unexplained, and whether its kernel is sparse.
 
     A dimension that the layer was mapped around (rows put together from pieces, say) shows by a use above its share.
     """
-    node = next((n for n in graph.nodes if n.name in row.nodes and n.op in _CONVOLUTIONS), None)
+    node = next((n for n in graph.nodes if n.name in row.nodes and n.op in ARRAY_OPERATORS), None)
     if node is None or not row.array_use:
-        return {}, 1.0, False
+        return {}, row.array_use or 1.0, node is None
     filled, rest = {}, row.array_use
     for name, size, lines in _extents(node, graph, target):
         share = size / (ceil(size / lines) * lines)

@@ -100,7 +100,7 @@ def machine_view(report: Report) -> dict[str, Any]:
 def _spent(layers: Sequence[LayerRow], machine: Machine) -> list[tuple[str, int, bool, float]]:
     """Milliseconds by what the array does meanwhile: name, colour class, whether it is a faint one, ms."""
     waited = {name: sum(layer.ms * layer.waits.get(name, 0.0) for layer in layers) for name in WAITS}
-    useful = sum(layer.macs for layer in layers) / machine.peak_gmacs / 1e6
+    useful = sum(layer.ms * layer.utilisation for layer in layers)
     rest = sum(layer.ms for layer in layers) - sum(waited.values()) - useful
     rows = [("useful work", 0, False, useful), ("empty lines and starts", 0, True, rest)]
     rows += [(f"waits {words}", _WAIT_COLOURS[name], False, waited[name]) for name, words in WAITS.items()]
