@@ -26,11 +26,11 @@ class LayerCost:
 
     `cycles`: clock cycles that each engine takes (load, conv, misc, save; empty on the host), what an instruction costs
     beside its work included. `ms`: by how much the layer makes the program longer: by what it ends after all layers
-    before it. `utilisation`: share of the array's peak over that time (above 1 where the layer overlaps with those
-    before it), `array_use` over the cycles in which the array multiplies; both count what it multiplies itself, not what
-    a depthwise convolution does on MISC. `bound_by`: the engine that works longest, or "host (estimate)". `first`,
-    `last`: the span of its instructions in its segment, half-open; others may stand between them. `start_ms`,
-    `end_ms`: when its first instruction begins and its last one ends, in its segment.
+    before it. `utilisation`: share of the array's peak over that time (above 1 where the layer overlaps with others),
+    `array_use` over the cycles in which the array multiplies; both count what the network asks of the array, not zeros
+    that a kernel was filled up with, nor what a depthwise convolution does on MISC. `bound_by`: the engine that works
+    longest, or "host (estimate)". `first`, `last`: the span of its instructions in its segment, half-open; others may
+    stand between them. `start_ms`, `end_ms`: when its first instruction begins and its last one ends, in its segment.
     `ms` on the host is an estimate, not part of any published measurement.
     """
 
@@ -64,20 +64,23 @@ def _rows(segment: Segment, target: Target, work: Work, times: Times) -> Iterato
     front = 0.0
     for layer, part in zip(segment.layers, segment.positions(), strict=True):
         end = float(times.end[part].max(initial=front))
-        yield _row(layer, part, target, work, times, end - front, _array_macs(layer, segment.graph))
+        yield _row(layer, part, target, work, times, end - front, _macs(layer, segment.graph))
         front = end
 
 
-def _array_macs(layer: LayerInfo, graph: Graph) -> int:
-    """Multiply-accumulates without those of a depthwise convolution that MISC does behind the array."""
+def _macs(layer: LayerInfo, graph: Graph) -> tuple[int, int]:
+    """Multiply-accumulates of the network's nodes, and those of them that the array does where it works: a depthwise
+    convolution behind another one is MISC's.
+    """
     nodes = [node for node in graph.nodes if node.name in layer.nodes]
+    macs = sum(macs_of(node, graph) for node in nodes)
     if not any(node.op in ARRAY_OPERATORS for node in nodes):
-        return layer.macs
-    return layer.macs - sum(macs_of(node, graph) for node in nodes if node.op == "depthwise_conv2d")
+        return macs, macs
+    return macs, macs - sum(macs_of(node, graph) for node in nodes if node.op == "depthwise_conv2d")
 
 
 def _row(
-    layer: LayerInfo, part: NDArray[np.intp], target: Target, work: Work, times: Times, ns: float, array_macs: int
+    layer: LayerInfo, part: NDArray[np.intp], target: Target, work: Work, times: Times, ns: float, macs: tuple[int, int]
 ) -> LayerCost:
     engines, duration = work.engines[part], times.duration[part]
     names = [name.lower() for name in ENGINES]
@@ -90,14 +93,14 @@ def _row(
         layer.origin,
         "dpu",
         layer.nodes,
-        layer.macs,
+        macs[0],
         {name: cycles[name] for name in ("load", "conv", "misc", "save")},
         int(work.bytes[part][engines == ENGINES.index("LOAD")].sum()),
         int(work.bytes[part][engines == ENGINES.index("SAVE")].sum()),
         ns / _NS_PER_MS,
-        array_macs / (peak * ns / target.cycle_ns) if ns and worked else 0.0,
+        macs[1] / (peak * ns / target.cycle_ns) if ns and worked else 0.0,
         max(cycles, key=lambda name: cycles[name]),
-        array_macs / (peak * worked) if worked else 0.0,
+        macs[1] / (peak * worked) if worked else 0.0,
         int(part[0]) if len(part) else 0,
         int(part[-1]) + 1 if len(part) else 0,
         float(times.start[part].min()) / _NS_PER_MS if len(part) else 0.0,
