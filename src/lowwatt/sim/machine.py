@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -17,40 +17,57 @@ from lowwatt.targets import Target
 from lowwatt.types import Array
 
 
-def run_words(segment: Segment, target: Target, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def run_words(
+    segment: Segment, target: Target, inputs: Mapping[str, Array], order: Sequence[int] | None = None
+) -> dict[str, Array]:
     """Outputs of a segment by name, raw integers, image by image; `inputs` are real values or the integers themselves.
 
-    ToolError where an instruction reads what was never written or leaves a memory: it names instruction and layer.
+    `order`: positions of the instructions in the order of execution (`sim.order.legal_order`), else one after another.
+    When each would run on the machine says `compiler.clock.time_program`. ToolError where an instruction reads what was
+    never written or leaves a memory: it names instruction and layer.
+
+    >>> from lowwatt.compiler.lowering import lower
+    >>> from lowwatt.ir.graph import Graph
+    >>> from lowwatt.targets import load_target
+    >>> from lowwatt.types import QuantParams
+    >>> g, q, target = Graph("tiny"), QuantParams.power_of_two(0), load_target("kv260")
+    >>> x = g.add_input("x", (1, 2, 2, 1), q)
+    >>> g.outputs = [g.add("max_pool", [x], "y", kernel=(2, 2), stride=(2, 2), quant=q)]
+    >>> run_words(lower(g, target), target, {"x": np.arange(4.0).reshape(1, 2, 2, 1)})["y"].item()
+    3
     """
     instructions = decode(segment.code, (ISA0, ISA1)[target.isa])
+    positions = range(len(instructions)) if order is None else order
     return interpreter.in_batches(
-        segment.graph, inputs, lambda values: _run_image(segment, target, instructions, values)
+        segment.graph, inputs, lambda values: _run_image(segment, target, instructions, positions, values)
     )
 
 
 def _run_image(
-    segment: Segment, target: Target, instructions: list[Instruction], values: Mapping[str, Array]
+    segment: Segment,
+    target: Target,
+    instructions: Sequence[Instruction],
+    order: Sequence[int],
+    values: Mapping[str, Array],
 ) -> dict[str, Array]:
-    memory = Memory(target, segment.dram.sizes)
-    memory.dram[CONSTANTS][:] = np.frombuffer(segment.dram.constants, np.int8)
+    memory, regions = Memory(target, segment.dram.sizes), segment.dram.regions
+    memory.dram[CONSTANTS][: len(segment.dram.constants)] = np.frombuffer(segment.dram.constants, np.int8)
     for name, value in values.items():
-        _bytes(memory, segment.dram.regions[name])[...] = value.ravel()
+        there = _map(memory, regions[name])
+        there[...] = value.reshape(there.shape)
     executor = Executor(memory)
-    for index, instruction in enumerate(instructions):
+    for index in order:
         try:
-            executor.execute(instruction)
+            executor.execute(instructions[index])
         except ToolError as error:
             layer = segment.layers[segment.owners[index]].name
-            where = f"instruction {index} of layer {layer}: {text(instruction)}"
+            where = f"instruction {index} of layer {layer}: {text(instructions[index])}"
             raise ToolError(error.what, where=where, why=error.why) from None
-    return {name: _output(segment, memory, name) for name in segment.graph.outputs}
+    shapes = {name: segment.graph.tensor(name).shape for name in segment.graph.outputs}
+    return {name: _map(memory, regions[name]).reshape(shape).copy() for name, shape in shapes.items()}
 
 
-def _bytes(memory: Memory, region: Region) -> Bytes:
-    """A dense map's bytes."""
-    return memory.dram[region.register][region.address : region.address + region.bytes]
-
-
-def _output(segment: Segment, memory: Memory, name: str) -> Array:
-    shape = segment.graph.tensor(name).shape
-    return _bytes(memory, segment.dram.regions[name]).reshape(shape).copy()
+def _map(memory: Memory, region: Region) -> Bytes:
+    """A map [height, width, channels] in DRAM, to read and write."""
+    shape, stride = (region.height, region.width, region.channels), (region.row_bytes, region.pixel_bytes, 1)
+    return memory.map(region.register, region.address, shape, stride)
