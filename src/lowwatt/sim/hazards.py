@@ -221,7 +221,7 @@ class _Check:
                 yield self._hazard(kind, index)
 
     def _unread(self) -> Iterator[Hazard]:
-        """Results and parameters that nobody reads, and rows that their own layer overwrote unread. A row that is loaded
+        """Results and parameters that nobody reads, and rows that their own layer overwrote unread. A row brought
         for no window costs time alone."""
         for index in self._wrote:
             one, over = self._instructions[index], self._over.get(index)
