@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lowwatt.cli.console import StageProgress, messages, output, print_json
-from lowwatt.cli.options import Json, Network, Overrides, Target
+from lowwatt.cli.options import Json, Network, Overrides, Schedule, Target
 from lowwatt.errors import ToolError
 from lowwatt.recipe import load_recipe
 
@@ -83,15 +83,9 @@ def compile_(
     overrides: Overrides = None,
     target: Target = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Program to write (.lwp).")] = None,
-    schedule: Annotated[
-        str,
-        typer.Option(
-            help="vendor (as the vendor's first compiler arranges it) or best (as fast as can be); default: the "
-            "recipe's, else vendor."
-        ),
-    ] = "",
+    schedule: Schedule = "",
     layers: Annotated[
-        bool, typer.Option(help="Print a row for each layer, and their sum; with --json all of it.")
+        bool, typer.Option(help="Print a row for each layer, and their sum; all of it by --json.")
     ] = False,
     compare: Annotated[Path | None, typer.Option(help="Another program (.lwp) to set beside it.")] = None,
     trace: Annotated[
@@ -107,23 +101,16 @@ def compile_(
     from lowwatt.cli.layers import print_program
     from lowwatt.cli.tables import verdict_lines
     from lowwatt.compiler import Program
-    from lowwatt.compiler.trace import save_trace
-    from lowwatt.verbs.compile import compile_file
+    from lowwatt.verbs.compile import compile_file, write_files
 
     other = Program.load(compare) if compare is not None else None
     program = compile_file(file, target or None, overrides or [], schedule or None)
-    if out is not None:
-        program.save(out)
-    if trace is not None:
-        save_trace(program, trace)
-    if not json:
-        for line in verdict_lines(program.verdicts):
-            messages.print(line)
+    written = write_files(program, out, trace)
+    for line in () if json else verdict_lines(program.verdicts):
+        messages.print(line)
     print_program(program, layers, other, json)
-    if not json:
-        for name, path in (("program", out), ("trace", trace)):
-            if path is not None:
-                output.print(f"{name}: {path}")
+    for line in () if json else written:
+        output.print(line)
 
 
 def check(

@@ -22,3 +22,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[key=value]...", help="Settings that replace the recipe's.", show_default=False),
 ]
+Schedule = Annotated[
+    str,
+    typer.Option(
+        help="vendor (as the vendor's first compiler arranges it) or best (as fast as can be); default: the recipe's, "
+        "else vendor."
+    ),
+]

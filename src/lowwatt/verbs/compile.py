@@ -27,6 +27,17 @@ def compile_file(file: Path, target: str | None, overrides: Sequence[str] = (), 
     return compile_graph(graph, target or settings.target, schedule or settings.schedule)
 
 
+def write_files(program: Program, out: Path | None, trace: Path | None) -> list[str]:
+    """Write the program and its trace where they are wanted; a line for each."""
+    from lowwatt.compiler.trace import save_trace
+
+    if out is not None:
+        program.save(out)
+    if trace is not None:
+        save_trace(program, trace)
+    return [f"{name}: {path}" for name, path in (("program", out), ("trace", trace)) if path is not None]
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How a network stands with a machine: operators in all and on the host, parts, tensors that cross between them."""
