@@ -106,8 +106,8 @@ def compile_(
     other = Program.load(compare) if compare is not None else None
     program = compile_file(file, target or None, overrides or [], schedule or None)
     written = write_files(program, out, trace)
-    for line in () if json else verdict_lines(program.verdicts):
-        messages.print(line)
+    for verdict in () if json else verdict_lines(program.verdicts):
+        messages.print(verdict)
     print_program(program, layers, other, json)
     for line in () if json else written:
         output.print(line)
