@@ -5,7 +5,8 @@ CONV, POOL, DPTWISE and ALU read input rows through `compiler.isa.window`, the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -55,12 +56,12 @@ class Executor:
 
     def _load(self, n: Mapping[str, int]) -> None:
         count, width = n["length"], n["channel"]
-        values = np.zeros((count, -(-width // self._lanes) * self._lanes), np.int8)
-        values[:, :width] = self._packed(n) if n["pad_start"] or n["pad_end"] else self.memory.stretch(_source(n))
-        groups = values.shape[1] // self._lanes
-        words = self.memory.words(n["bank_id"], n["bank_addr"], count, n["jump_write"], groups)
-        self.memory.banks[n["bank_id"], words] = values.reshape(count, groups, self._lanes)
-        self.memory.defined[n["bank_id"], words] = True
+        groups = -(-width // self._lanes)
+        values = self._packed(n) if n["pad_start"] or n["pad_end"] else self.memory.stretch(_source(n))
+        if width % self._lanes:
+            values = np.pad(values, ((0, 0), (0, -width % self._lanes)))
+        words = self.memory.words(n["bank_addr"], count, n["jump_write"], groups)
+        self.memory.write(_bank(n["bank_id"]), words, values.reshape(1, -1, self._lanes))
 
     def _packed(self, n: Mapping[str, int]) -> Bytes:
         """Overlapping pieces of a row; bytes before and behind the row are 0 (docs/dpu.md 8.3, pad_start)."""
@@ -81,19 +82,10 @@ class Executor:
 
     def _save(self, n: Mapping[str, int]) -> None:
         groups = -(-n["channel"] // self._lanes)
-        words = self.memory.words(n["bank_id"], n["bank_addr"], n["length"], n["jump_read"], groups)
-        self._check_defined(n["bank_id"], words)
-        values = self.memory.banks[n["bank_id"], words].reshape(n["length"], -1)
+        words = self.memory.words(n["bank_addr"], n["length"], n["jump_read"], groups)
+        values = self.memory.read(_bank(n["bank_id"]), words).reshape(n["length"], -1)
         sink = Stretch(n["reg_id"], n["ddr_addr"], n["length"], n["jump_write"], n["channel"])
         self.memory.stretch(sink)[...] = values[:, : n["channel"]]
-
-    def _check_defined(self, bank: int, words: Integers) -> None:
-        there = self.memory.defined[bank, words]
-        if not there.all():
-            first = int(words.ravel()[int(np.argmin(there))])
-            raise ToolError(
-                "an instruction reads a word that nothing was written to", why=f"word {first} of bank {bank}"
-            )
 
     # -- windows ------------------------------------------------------------------------------------------------
 
@@ -103,12 +95,11 @@ class Executor:
         columns = (window.length - 1) * window.stride[1] + window.kernel[1]
         found = np.full((rows, columns, window.groups, self._lanes), fill, np.int8)
         there, jump = window.columns, window.numbers["jump_read"]
-        for row in window.rows:
-            bank, address = window.input_row(row)
-            start = address + there.start * jump
-            words = self.memory.words(bank, start, len(there), jump, window.groups)
-            self._check_defined(bank, words)
-            found[row, there.start : there.stop] = self.memory.banks[bank, words]
+        inside = slice(there.start, there.stop)
+        for run, banks, address in _runs(window.rows, window.stride[0], window.input_row):
+            words = self.memory.words(address + there.start * jump, len(there), jump, window.groups)
+            values = self.memory.read(banks, words)
+            found[run, inside] = values.reshape(-1, len(there), window.groups, self._lanes)
         unused = window.numbers.get("channel_offset", 0)
         if unused and fill == 0:
             found[..., -1, self._lanes - unused :] = 0
@@ -116,12 +107,11 @@ class Executor:
 
     def _output(self, window: Window, values: Bytes) -> None:
         """Write [outputs, length, groups, lanes]."""
-        jump = window.numbers["jump_write"]
-        for row in range(window.outputs):
-            bank, address = window.output_row(row)
-            words = self.memory.words(bank, address, window.length, jump, values.shape[2])
-            self.memory.banks[bank, words] = values[row]
-            self.memory.defined[bank, words] = True
+        jump, groups = window.numbers["jump_write"], values.shape[2]
+        for run, banks, address in _runs(range(window.outputs), window.numbers["stride_out"], window.output_row):
+            words = self.memory.words(address, window.length, jump, groups)
+            here = values[run]
+            self.memory.write(banks, words, here.reshape(len(here), -1, self._lanes))
 
     def _conv(self, window: Window) -> None:
         """One group of output channels: sums on the array, then bias, shift and activation."""
@@ -142,15 +132,13 @@ class Executor:
         target, n = self.memory.target, window.numbers
         assert target.depthwise_bank is not None
         taps, groups = window.kernel[0] * window.kernel[1], window.groups
-        words = self.memory.words(
-            target.depthwise_bank, n["bank_addr_weights"], taps, n.get("jump_read_weights", groups), groups
-        )
-        weights = self.memory.banks[target.depthwise_bank, words].astype(np.int64)
+        words = self.memory.words(n["bank_addr_weights"], taps, n.get("jump_read_weights", groups), groups)
+        weights = self.memory.read(_bank(target.depthwise_bank), words).reshape(taps, groups, -1).astype(np.int64)
         x, acc = self._input(window), np.int64(0)
         for k, tap in enumerate(_taps(x, window)):
             acc = acc + tap * weights[k]
-        words = self.memory.words(target.bias_bank, n["bank_addr_bias"], 1, 1, groups)
-        self._output(window, _finish(np.asarray(acc), self.memory.banks[target.bias_bank, words[0]], n))
+        bias = self.memory.read(_bank(target.bias_bank), self.memory.words(n["bank_addr_bias"], 1, 1, groups))
+        self._output(window, _finish(np.asarray(acc), bias[0], n))
 
     def _max(self, window: Window) -> None:
         x = self._input(window, fill=-128)
@@ -188,18 +176,14 @@ class Executor:
     # -- ELEW ---------------------------------------------------------------------------------------------------
 
     def _eltwise(self, n: Mapping[str, int]) -> None:
-        for row in range(n.get("valid_pixel_parallel", 1)):
-            maps = []
-            for index in range(n["num"]):
-                one = self._reader.operands[index].numbers
-                bank = one["bank_id_in"] + row
-                words = self.memory.words(bank, one["bank_addr_in"], n["length"], one["jump_read"], n["channel_group"])
-                self._check_defined(bank, words)
-                maps.append((self.memory.banks[bank, words].astype(np.int64), one["shift_read"]))
-            out = n["bank_id_out"] + row
-            words = self.memory.words(out, n["bank_addr_out"], n["length"], n["jump_write"], n["channel_group"])
-            self.memory.banks[out, words] = _combine(maps, n)
-            self.memory.defined[out, words] = True
+        rows, maps = n.get("valid_pixel_parallel", 1), []
+        for index in range(n["num"]):
+            one = self._reader.operands[index].numbers
+            words = self.memory.words(one["bank_addr_in"], n["length"], one["jump_read"], n["channel_group"])
+            values = self.memory.read(_bank(one["bank_id_in"], rows), words)
+            maps.append((values.astype(np.int64), one["shift_read"]))
+        words = self.memory.words(n["bank_addr_out"], n["length"], n["jump_write"], n["channel_group"])
+        self.memory.write(_bank(n["bank_id_out"], rows), words, _combine(maps, n))
 
 
 _WINDOWS: Mapping[str, Callable[[Executor, Window], None]] = {
@@ -208,6 +192,22 @@ _WINDOWS: Mapping[str, Callable[[Executor, Window], None]] = {
     "POOL": Executor._pool,
     "ALU": Executor._alu,
 }
+
+
+def _bank(first: int, count: int = 1) -> slice:
+    """Neighbouring banks."""
+    return slice(first, first + count)
+
+
+def _runs(rows: range, stride: int, place: Callable[[int], tuple[int, int]]) -> Iterator[tuple[slice, slice, int]]:
+    """Rows that lie at one address of neighbouring banks, brought together: which rows, their banks, the address."""
+    for phase in range(min(stride, len(rows))):
+        some = rows[phase::stride]
+        places = [place(row) for row in some]
+        starts = [k for k in range(len(some)) if not k or places[k] != (places[k - 1][0] + 1, places[k - 1][1])]
+        for first, stop in pairwise([*starts, len(some)]):
+            run, (bank, address) = some[first:stop], places[first]
+            yield slice(run.start, run.stop, run.step), _bank(bank, len(run)), address
 
 
 def _source(n: Mapping[str, int]) -> Stretch:

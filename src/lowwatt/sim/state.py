@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from lowwatt.errors import ToolError
 from lowwatt.targets import Target
 
 Bytes = NDArray[np.int8]
+Words = slice | NDArray[np.int64]
 
 
 class Memory:
@@ -33,6 +35,8 @@ class Memory:
                 "an address lies outside its region of DRAM",
                 why=f"bytes {stretch.start} to {stretch.stop - 1} of register {stretch.region}, which has {size}",
             )
+        if stretch.step == stretch.width or stretch.count == 1:
+            return region[stretch.start : stretch.stop].reshape(stretch.count, stretch.width)
         return np.lib.stride_tricks.as_strided(
             region[stretch.start :], (stretch.count, stretch.width), (stretch.step, 1)
         )
@@ -43,8 +47,38 @@ class Memory:
         region = self.stretch(Stretch(register, address, 1, 1, last + 1 - address))[0]
         return np.lib.stride_tricks.as_strided(region, shape, stride)
 
-    def words(self, bank: int, start: int, count: int, jump: int, width: int) -> NDArray[np.int64]:
-        """Word numbers [count, width] in a bank, which go round at its end."""
-        if not 0 <= bank < len(self.banks):
-            raise ToolError("there is no such bank", why=f"bank {bank} of {len(self.banks)}")
-        return (start + np.arange(count)[:, None] * jump + np.arange(width)) % self.target.bank_depth
+    def words(self, start: int, count: int, jump: int, width: int) -> Words:
+        """Words of a bank: `width` of each of `count` pixels, `jump` apart; they go round at the bank's end."""
+        return _words(start % self.target.bank_depth, count, jump, width, self.target.bank_depth)
+
+    def read(self, banks: slice, words: Words) -> Bytes:
+        """Words [bank, word, lane] of neighbouring banks; ToolError where there is no such bank, or nothing written."""
+        self._check(banks)
+        there = self.defined[banks, words]
+        if not there.all():
+            bank, word = np.argwhere(~there)[0].tolist()
+            first = words.start + word if isinstance(words, slice) else int(words[word])
+            why = f"word {first} of bank {banks.start + bank}"
+            raise ToolError("an instruction reads a word that nothing was written to", why=why)
+        return self.banks[banks, words]
+
+    def write(self, banks: slice, words: Words, values: Bytes) -> None:
+        """Write [bank, word, lane]; ToolError where there is no such bank."""
+        self._check(banks)
+        self.banks[banks, words] = values
+        self.defined[banks, words] = True
+
+    def _check(self, banks: slice) -> None:
+        if not 0 <= banks.start < banks.stop <= len(self.banks):
+            raise ToolError("there is no such bank", why=f"bank {banks.stop - 1} of {len(self.banks)}")
+
+
+@lru_cache(maxsize=1024)
+def _words(start: int, count: int, jump: int, width: int, depth: int) -> Words:
+    """One slice where they follow one another, else their numbers."""
+    stop = start + (count - 1) * jump + width
+    if stop <= depth and (width == jump or count == 1):
+        return slice(start, stop)
+    found = (start + np.arange(count)[:, None] * jump + np.arange(width)).ravel() % depth
+    found.flags.writeable = False
+    return found
