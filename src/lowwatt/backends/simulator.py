@@ -1,17 +1,39 @@
-"""The simulator: the core's integers, and what the accelerator would spend on them."""
+"""The simulator: the core's integers, or those of the executed instruction words, and what the accelerator spends."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lowwatt.backends.core import CoreBackend
+from lowwatt.errors import ToolError, did_you_mean
+from lowwatt.types import Array
+
+FIDELITIES = ("fast", "words")
 
 
 class SimulatorBackend(CoreBackend):
-    """As the core; `layers` are the compiler's cost rows where it was opened from a Program, else empty."""
+    """`layers` are the compiler's cost rows where it was opened from a Program, else empty.
+
+    `fidelity`: "fast" gives the core's integers; "words", for a Program, executes every instruction word. Both are equal;
+    the second is the proof of it, and some hundred times slower.
+    """
 
     name = "simulator"
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Any, fidelity: str = "fast") -> None:
         super().__init__(source)
         self.layers: tuple[Any, ...] = tuple(getattr(source, "layers", ()))
+        if fidelity not in FIDELITIES:
+            raise ToolError(f"unknown fidelity {fidelity}", hint=did_you_mean(fidelity, FIDELITIES))
+        if fidelity == "words" and not hasattr(source, "segments"):
+            raise ToolError("only a program has words", hint="lowwatt compile the graph first")
+        self._program = source if fidelity == "words" else None
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs by name, raw integers."""
+        if self._program is None:
+            return super().run(inputs)
+        from lowwatt.sim import simulate
+
+        return simulate(self._program, inputs).outputs
