@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from lowwatt.compiler.isa import Instruction
 from lowwatt.errors import ToolError
 from lowwatt.sim.genuine import genuine_programs
+from lowwatt.sim.order import legal_order
 
 # programs, those of single layers among them, elements that leave them
 FILES = {"tf2_zcu102_v2.5": (7, 5, 18_078), "tf2_zcu102_v3.0": (2, 0, 266)}
@@ -25,6 +28,14 @@ def test_words_give_the_integers_of_their_operators(shared: Path, name: str) -> 
         *FILES[name][:2],
         3 * FILES[name][2],
     )
+
+
+@pytest.mark.parametrize("choose", [max, random.Random(0).choice, random.Random(1).choice])
+def test_any_order_that_the_tokens_allow_gives_the_same(shared: Path, choose: Callable[[list[int]], int]) -> None:
+    for program in genuine_programs(shared / "golden" / "real" / "tf2_zcu102_v2.5.xmodel"):
+        order = legal_order(program.instructions, choose)
+        assert sorted(order.indices) == list(range(len(program.instructions)))
+        assert all(differ == 0 for differ, _ in program.differences(program.noise(), order.indices).values())
 
 
 @pytest.mark.parametrize("field", ["shift_cut", "bank_addr_weights", "pad_top", "bank_addr_in", "ddr_addr", "kernel_h"])

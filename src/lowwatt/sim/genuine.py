@@ -8,7 +8,7 @@ simulator reads every field as the vendor's compiler wrote it (docs/dpu.md 8.7).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,21 +55,26 @@ class GenuineProgram:
         random, tensors = np.random.default_rng(seed), [self.graph.tensor(name) for name in self.graph.inputs]
         return {one.name: random.integers(-128, 128, one.shape).astype(np.int8) for one in tensors}
 
-    def differences(self, inputs: Mapping[str, Array]) -> dict[str, tuple[int, int]]:
+    def differences(
+        self, inputs: Mapping[str, Array], order: Sequence[int] | None = None
+    ) -> dict[str, tuple[int, int]]:
         """For each output how many elements words and reference give otherwise, and of how many; one image."""
-        values, found = interpreter.execute(self.graph, inputs), self.run(inputs)
+        values, found = interpreter.execute(self.graph, inputs), self.run(inputs, order)
         wanted = {name: values[name].reshape(map_.shape) for name, map_ in found.items()}
         return {name: (int(np.count_nonzero(found[name] != wanted[name])), wanted[name].size) for name in found}
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs that the words give for one image, without the axis of images."""
+    def run(self, inputs: Mapping[str, Array], order: Sequence[int] | None = None) -> dict[str, Array]:
+        """Outputs that the words give for one image, without the axis of images.
+
+        `order`: positions of the instructions in the order of execution (`sim.order.legal_order`), else as they stand.
+        """
         memory = Memory(self.target, self.sizes)
         memory.dram[CONSTANTS][: len(self.constants)] = np.frombuffer(self.constants, np.int8)
         for name, value in inputs.items():
             self._map(memory, name)[...] = value.reshape(self.places[name].shape)
         executor = Executor(memory)
-        for instruction in self.instructions:
-            executor.execute(instruction)
+        for index in range(len(self.instructions)) if order is None else order:
+            executor.execute(self.instructions[index])
         return {name: self._map(memory, name).copy() for name in self.graph.outputs}
 
     def _map(self, memory: Memory, name: str) -> Bytes:
