@@ -28,8 +28,8 @@ def open_backend(name: str, source: Any, **options: Any) -> Backend:
     """Open a network on a backend.
 
     `source` is a Graph or a Program; for onnxruntime also the path of an ONNX file. `options` go to the backend
-    (core: isa; simulator: fidelity; onnxruntime: optimise, threads). ToolError for an unknown name, or a network that the backend
-    does not take.
+    (core: isa; simulator: fidelity; onnxruntime: optimise, threads). ToolError for an unknown name, or a network that
+    the backend does not take.
 
     >>> open_backend("referense", None)
     Traceback (most recent call last):

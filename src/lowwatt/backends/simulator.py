@@ -15,8 +15,8 @@ FIDELITIES = ("fast", "words")
 class SimulatorBackend(CoreBackend):
     """`layers` are the compiler's cost rows where it was opened from a Program, else empty.
 
-    `fidelity`: "fast" gives the core's integers; "words", for a Program, executes every instruction word. Both are equal;
-    the second is the proof of it, and some hundred times slower.
+    `fidelity`: "fast" gives the core's integers; "words", for a Program, executes every instruction word. Both are
+    equal; the second is the proof of it, and some hundred times slower.
     """
 
     name = "simulator"
