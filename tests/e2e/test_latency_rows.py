@@ -53,7 +53,7 @@ def test_latency_row_as_printed(row: LatencyRow) -> None:
     """With the target's own host term."""
     program = _compile(row)
     host = program.target.host
-    assert program.latency_ms == pytest.approx(row.latency_ms, rel=0.03)
+    assert program.latency_ms == pytest.approx(row.latency_ms, rel=0.02)
     assert program.host_ms == pytest.approx(host.element_ns * 1e-6 * _elements(row) + host.frame_ms, rel=1e-9)
 
 
