@@ -317,3 +317,12 @@ def test_what_misc_multiplies_is_not_the_arrays() -> None:
     g.outputs = [g.add("depthwise_conv2d", [g.add_input("x", (1, 8, 8, 12)), w], "y", pad=(1, 1, 1, 1))]
     (layer,) = compile(g).layers
     assert (layer.array_use, layer.utilisation) == (0, 0) and layer.macs == 64 * 9 * 12
+
+
+def test_a_float_average_has_words_on_every_instruction_set() -> None:
+    """A program of a float graph is for its times, but it can be saved and printed like any other."""
+    g = Graph("net")
+    x = g.add_input("x", (1, 8, 8, 12))
+    g.outputs = [g.add("avg_pool", [x], "y", kernel=(7, 7), stride=(1, 1))]
+    for machine in ("ultra96v2-lpcv", "kv260-vai3"):
+        assert lower(g, load_target(machine)).code

@@ -232,7 +232,7 @@ class Builder:
             (n1, m1), (n2, m2) = (arithmetic.reciprocal(k) for k in window.kernel)
             factors = (n1 * n2, m1 + m2)
         if self.graph.tensor(node.name).quant is None:
-            return Misc("average", node.name, rows, window, factor=1)
+            return Misc("average", node.name, rows, window, numbers.Scaling(shift_cut=factors[1]), factor=1)
         factor, scaling = numbers.average(window.kernel, factors, fi, fo)
         if self.target.isa == 0 and not 0 <= fi - fo <= _POOL_SHIFT:
             return self._weighted_sum(subject, window, factor, scaling)
