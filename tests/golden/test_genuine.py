@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lowwatt.compiler.isa import Instruction
+from lowwatt.compiler.isa import Instruction, legal_order
 from lowwatt.errors import ToolError
 from lowwatt.sim.genuine import genuine_programs
-from lowwatt.sim.order import legal_order
 
 # programs, those of single layers among them, elements that leave them
 FILES = {"tf2_zcu102_v2.5": (7, 5, 18_078), "tf2_zcu102_v3.0": (2, 0, 266)}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lowwatt.compiler.isa import ENGINES, Instruction
+from lowwatt.compiler.isa import ENGINES, Instruction, legal_order
 from lowwatt.compiler.lowering import SCHEDULES, lower, tiling
 from lowwatt.compiler.partition import partition
 from lowwatt.compiler.rules import check
@@ -22,7 +22,6 @@ from lowwatt.sim import hazards
 from lowwatt.sim.genuine import genuine_programs
 from lowwatt.sim.hazards import find_hazards
 from lowwatt.sim.machine import run_words
-from lowwatt.sim.order import legal_order
 from lowwatt.targets import Target, load_target
 from lowwatt.types import Array, QuantParams
 from small_detector import small_detector

@@ -66,7 +66,7 @@ class GenuineProgram:
     def run(self, inputs: Mapping[str, Array], order: Sequence[int] | None = None) -> dict[str, Array]:
         """Outputs that the words give for one image, without the axis of images.
 
-        `order`: positions of the instructions in the order of execution (`sim.order.legal_order`), else as they stand.
+        `order`: positions of the instructions in the order of execution (`isa.legal_order`), else as they stand.
         """
         memory = Memory(self.target, self.sizes)
         memory.dram[CONSTANTS][: len(self.constants)] = np.frombuffer(self.constants, np.int8)

@@ -21,11 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowwatt.compiler.dram import CONSTANTS, INPUTS, Region
-from lowwatt.compiler.isa import ENGINES, ISA0, ISA1, Instruction, decode, text
+from lowwatt.compiler.isa import ENGINES, ISA0, ISA1, Instruction, Order, decode, legal_order, text
 from lowwatt.compiler.isa.table import WORD_BYTES
 from lowwatt.compiler.isa.window import Accesses, Reader, Slab, Stretch
 from lowwatt.compiler.segment import Segment
-from lowwatt.sim.order import Order, legal_order
 from lowwatt.targets import Target
 
 _NEVER = -1

@@ -22,7 +22,7 @@ def run_words(
 ) -> dict[str, Array]:
     """Outputs of a segment by name, raw integers, image by image; `inputs` are real values or the integers themselves.
 
-    `order`: positions of the instructions in the order of execution (`sim.order.legal_order`), else one after another.
+    `order`: positions of the instructions in the order of execution (`isa.legal_order`), else one after another.
     When each would run on the machine says `compiler.clock.time_program`. ToolError where an instruction reads what was
     never written or leaves a memory: it names instruction and layer.
 

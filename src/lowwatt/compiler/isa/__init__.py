@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lowwatt.compiler.isa.instruction import Instruction, assemble, decode, encode
 from lowwatt.compiler.isa.listing import listing, text
+from lowwatt.compiler.isa.order import Order, legal_order
 from lowwatt.compiler.isa.table import ENGINES, ISA0, ISA0_FIRST, ISA1, Field, InstructionSet, InstructionSpec
 from lowwatt.compiler.isa.tokens import Tokens, balance, first_stuck
 
@@ -16,12 +17,14 @@ __all__ = [
     "Instruction",
     "InstructionSet",
     "InstructionSpec",
+    "Order",
     "Tokens",
     "assemble",
     "balance",
     "decode",
     "encode",
     "first_stuck",
+    "legal_order",
     "listing",
     "text",
 ]

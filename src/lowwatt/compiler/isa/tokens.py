@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lowwatt.compiler.isa.instruction import Instruction
+from lowwatt.compiler.isa.order import legal_order
 from lowwatt.compiler.isa.table import ENGINES
 
 Pair = tuple[str, str]
@@ -51,26 +52,4 @@ def first_stuck(instructions: Sequence[Instruction]) -> int | None:
 
     Engines execute their instructions in order; time plays no part, as tokens only count up while an engine waits.
     """
-    queues = {engine: [k for k, i in enumerate(instructions) if i.engine == engine] for engine in ENGINES}
-    done = dict.fromkeys(ENGINES, 0)
-    tokens: Counter[Pair] = Counter()
-    moved = True
-    while moved:
-        moved = False
-        for engine, queue in queues.items():
-            while done[engine] < len(queue) and _start(instructions[queue[done[engine]]], tokens):
-                done[engine] += 1
-                moved = True
-    left = [queue[done[engine]] for engine, queue in queues.items() if done[engine] < len(queue)]
-    return min(left, default=None)
-
-
-def _start(instruction: Instruction, tokens: Counter[Pair]) -> bool:
-    """Execute the instruction if its tokens are there."""
-    own = instruction.engine
-    needed = [(other, own) for other in instruction.depends_on if other != own]
-    if not all(tokens[pair] for pair in needed):
-        return False
-    tokens.subtract(needed)
-    tokens.update((own, other) for other in instruction.depended_by if other != own)
-    return True
+    return min(legal_order(instructions).stuck, default=None)

@@ -10,7 +10,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from lowwatt.compiler.isa import ENGINES, Instruction
+from lowwatt.compiler.isa.instruction import Instruction
+from lowwatt.compiler.isa.table import ENGINES
 
 Pair = tuple[int, int]
 """Engine that posts, engine that takes, as positions in ENGINES."""
