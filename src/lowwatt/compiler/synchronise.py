@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from lowwatt.compiler.dram import CONSTANTS, INPUTS
 from lowwatt.compiler.isa import ENGINES, Instruction
 from lowwatt.compiler.isa.window import Accesses, Reader, Stretch
-from lowwatt.errors import ToolError
 from lowwatt.targets import Target
 
 _INDEX = {engine: k for k, engine in enumerate(ENGINES)}
@@ -45,7 +44,7 @@ class Trace:
                 needed[other] = max((int(part.max()) for part in before), default=-1)
         for kind, stretch, tables in self._dram(accesses):
             if stretch is not None and stretch.region in tables:
-                at = _bytes(tables[stretch.region], stretch)
+                at = stretch.view(tables[stretch.region])
                 needed[_INDEX[kind]] = max(needed[_INDEX[kind]], int(at.max(initial=-1)))
         return needed
 
@@ -60,7 +59,7 @@ class Trace:
         parts += [self._read[engine][slab].ravel() for slab in accesses.writes]
         for kind, stretch, tables in self._dram(accesses):
             if stretch is not None and stretch.region in tables and _INDEX[kind] == engine:
-                parts.append(_bytes(tables[stretch.region], stretch).ravel())
+                parts.append(stretch.view(tables[stretch.region]).ravel())
         found = set(np.unique(np.concatenate(parts)).tolist()) if parts else set()
         return found - {-1}
 
@@ -72,19 +71,7 @@ class Trace:
             self._read[engine][slab] = index
         for stretch, tables in ((accesses.dram_read, self._loaded), (accesses.dram_write, self._saved)):
             if stretch is not None and stretch.region in tables:
-                _bytes(tables[stretch.region], stretch)[...] = index
-
-
-def _bytes(table: NDArray[np.int32], stretch: Stretch) -> NDArray[np.int32]:
-    """View of the bytes of a stretch."""
-    if stretch.start < 0 or stretch.stop > len(table):
-        raise ToolError("an address lies outside its region of DRAM", why=f"{stretch}, which has {len(table)} bytes")
-    if stretch.step == stretch.width or stretch.count == 1:
-        return table[stretch.start : stretch.start + stretch.count * stretch.width]
-    size = table.itemsize
-    return np.lib.stride_tricks.as_strided(
-        table[stretch.start :], (stretch.count, stretch.width), (stretch.step * size, size)
-    )
+                stretch.view(tables[stretch.region])[...] = index
 
 
 def synchronise(

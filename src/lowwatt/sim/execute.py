@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowwatt.compiler.isa import Instruction
-from lowwatt.compiler.isa.window import Reader, Stretch, Window
+from lowwatt.compiler.isa.window import Reader, Stretch, Window, load_source
 from lowwatt.errors import ToolError
 from lowwatt.ir.arithmetic import HARD_SIGMOID_SLOPE, dpu_average_factor
 from lowwatt.sim.state import Bytes, Memory
@@ -57,7 +57,7 @@ class Executor:
     def _load(self, n: Mapping[str, int]) -> None:
         count, width = n["length"], n["channel"]
         groups = -(-width // self._lanes)
-        values = self._packed(n) if n["pad_start"] or n["pad_end"] else self.memory.stretch(_source(n))
+        values = self._packed(n) if n["pad_start"] or n["pad_end"] else self.memory.stretch(load_source(n, self._lanes))
         if width % self._lanes:
             values = np.pad(values, ((0, 0), (0, -width % self._lanes)))
         words = self.memory.words(n["bank_addr"], count, n["jump_write"], groups)
@@ -208,10 +208,6 @@ def _runs(rows: range, stride: int, place: Callable[[int], tuple[int, int]]) -> 
         for first, stop in pairwise([*starts, len(some)]):
             run, (bank, address) = some[first:stop], places[first]
             yield slice(run.start, run.stop, run.step), _bank(bank, len(run)), address
-
-
-def _source(n: Mapping[str, int]) -> Stretch:
-    return Stretch(n["reg_id"], n["ddr_addr"], n["length"], n["jump_read"], n["channel"])
 
 
 def _taps(x: Bytes, window: Window) -> list[Integers]:

@@ -68,8 +68,7 @@ class GenuineProgram:
 
         `order`: positions of the instructions in the order of execution (`isa.legal_order`), else as they stand.
         """
-        memory = Memory(self.target, self.sizes)
-        memory.dram[CONSTANTS][: len(self.constants)] = np.frombuffer(self.constants, np.int8)
+        memory = Memory(self.target, self.sizes, {CONSTANTS: self.constants})
         for name, value in inputs.items():
             self._map(memory, name)[...] = value.reshape(self.places[name].shape)
         executor = Executor(memory)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from lowwatt.compiler.dram import CONSTANTS, Region
 from lowwatt.compiler.isa import ISA0, ISA1, Instruction, decode, text
 from lowwatt.compiler.segment import Segment
@@ -26,6 +24,7 @@ def run_words(
     When each would run on the machine says `compiler.clock.time_program`. ToolError where an instruction reads what was
     never written or leaves a memory: it names instruction and layer.
 
+    >>> import numpy as np
     >>> from lowwatt.compiler.lowering import lower
     >>> from lowwatt.ir.graph import Graph
     >>> from lowwatt.targets import load_target
@@ -50,8 +49,8 @@ def _run_image(
     order: Sequence[int],
     values: Mapping[str, Array],
 ) -> dict[str, Array]:
-    memory, regions = Memory(target, segment.dram.sizes), segment.dram.regions
-    memory.dram[CONSTANTS][: len(segment.dram.constants)] = np.frombuffer(segment.dram.constants, np.int8)
+    regions = segment.dram.regions
+    memory = Memory(target, segment.dram.sizes, {CONSTANTS: segment.dram.constants})
     for name, value in values.items():
         there = _map(memory, regions[name])
         there[...] = value.reshape(there.shape)

@@ -17,29 +17,23 @@ Words = slice | NDArray[np.int64]
 
 
 class Memory:
-    """Banks [bank, word, lane] and DRAM by register; `defined` says which words were ever written."""
+    """Banks [bank, word, lane] and DRAM by register; `defined` says which words were ever written.
 
-    def __init__(self, target: Target, sizes: Mapping[int, int]) -> None:
+    `sizes`: bytes of each register; `held`: what a register holds from the start (the constants).
+    """
+
+    def __init__(self, target: Target, sizes: Mapping[int, int], held: Mapping[int, bytes] | None = None) -> None:
         self.target = target
         shape = (target.bias_bank + 1, target.bank_depth, target.array.input_channels)
         self.banks: Bytes = np.zeros(shape, np.int8)
         self.defined = np.zeros(shape[:2], bool)
         self.dram: dict[int, Bytes] = {register: np.zeros(size, np.int8) for register, size in sizes.items()}
+        for register, data in (held or {}).items():
+            self.dram[register][: len(data)] = np.frombuffer(data, np.int8)
 
     def stretch(self, stretch: Stretch) -> Bytes:
         """View [count, width] of some bytes of DRAM; ToolError where they lie outside their region."""
-        region = self.dram.get(stretch.region)
-        size = 0 if region is None else len(region)
-        if region is None or stretch.start < 0 or stretch.stop > size:
-            raise ToolError(
-                "an address lies outside its region of DRAM",
-                why=f"bytes {stretch.start} to {stretch.stop - 1} of register {stretch.region}, which has {size}",
-            )
-        if stretch.step == stretch.width or stretch.count == 1:
-            return region[stretch.start : stretch.stop].reshape(stretch.count, stretch.width)
-        return np.lib.stride_tricks.as_strided(
-            region[stretch.start :], (stretch.count, stretch.width), (stretch.step, 1)
-        )
+        return stretch.view(self.dram.get(stretch.region, np.zeros(0, np.int8)))
 
     def map(self, register: int, address: int, shape: Sequence[int], stride: Sequence[int]) -> Bytes:
         """View of a map's bytes, `stride` apart along each axis; ToolError where they lie outside their region."""

@@ -58,9 +58,7 @@ def _run(part: Part, program: Program, values: Mapping[str, Array]) -> int:
     from lowwatt.sim.execute import Executor
     from lowwatt.sim.state import Memory
 
-    memory = Memory(program.target, part.sizes)
-    for register, data in part.constants.items():
-        memory.dram[register][: len(data)] = np.frombuffer(data, np.int8)
+    memory = Memory(program.target, part.sizes, part.constants)
     for name, place in part.inputs.items():
         _at(memory, place)[...] = values[name][0]
     executor = Executor(memory)
@@ -74,4 +72,4 @@ def _run(part: Part, program: Program, values: Mapping[str, Array]) -> int:
 
 def _at(memory: Memory, place: Place) -> Array:
     """A map in DRAM, to read and write."""
-    return np.lib.stride_tricks.as_strided(memory.dram[place.register][place.address :], place.shape, place.stride)
+    return memory.map(place.register, place.address, place.shape, place.stride)

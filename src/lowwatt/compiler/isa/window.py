@@ -9,9 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lowwatt.compiler.isa.instruction import Instruction
+from lowwatt.errors import ToolError
 from lowwatt.targets import Target
+
+_Item = TypeVar("_Item", np.int8, np.int32)
 
 INIT_OF = {"CONV": "CONVINIT", "POOL": "POOLINIT", "DPTWISE": "DWINIT", "ALU": "ALUINIT"}
 """The instruction that sets a window operator's lasting numbers."""
@@ -171,6 +178,17 @@ class Stretch:
     def bytes(self) -> int:
         """Bytes moved."""
         return self.count * self.width
+
+    def view(self, table: NDArray[_Item]) -> NDArray[_Item]:
+        """View [count, width] of what a table of its region holds for each byte; ToolError where it is outside."""
+        if self.start < 0 or self.stop > len(table):
+            why = f"bytes {self.start} to {self.stop - 1} of register {self.region}, which has {len(table)}"
+            raise ToolError("an address lies outside its region of DRAM", why=why)
+        if self.step == self.width or self.count == 1:
+            return table[self.start : self.stop].reshape(self.count, self.width)
+        size = table.itemsize
+        shape, strides = (self.count, self.width), (self.step * size, size)
+        return np.lib.stride_tricks.as_strided(table[self.start :], shape, strides)
 
 
 def load_source(n: Mapping[str, int], lanes: int) -> Stretch:
