@@ -13,15 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowwatt.compiler.isa import Instruction
+from lowwatt.compiler.isa.codes import ACTIVATIONS, EXEC_MODES
 from lowwatt.compiler.isa.window import Reader, Stretch, Window, load_source
 from lowwatt.errors import ToolError
 from lowwatt.ir.arithmetic import HARD_SIGMOID_SLOPE, dpu_average_factor
 from lowwatt.sim.state import Bytes, Memory
 
 Integers = NDArray[np.int64]
-_LEAKY, _RELU, _RELU6 = 3, 1, 4
-_DEPTHWISE, _AVERAGE, _MAX, _HARD_SIGMOID = 0, 2, 3, 7
-"""exec_mode of ALU."""
+_LEAKY, _RELU, _RELU6 = (ACTIVATIONS[name] for name in ("leaky_relu", "relu", "relu6"))
 
 
 class Executor:
@@ -159,19 +158,19 @@ class Executor:
         return self._average(window, factor, digits + window.numbers["shift_cut"])
 
     def _alu(self, window: Window) -> None:
-        n = window.numbers
-        if n["exec_mode"] == _DEPTHWISE:
+        n, mode = window.numbers, window.numbers["exec_mode"]
+        if mode == EXEC_MODES["depthwise"]:
             self._depthwise(window)
-        elif n["exec_mode"] == _MAX:
+        elif mode == EXEC_MODES["max"]:
             self._max(window)
-        elif n["exec_mode"] == _AVERAGE:
+        elif mode == EXEC_MODES["average"]:
             self._average(window, n["multi_factor"], n["shift_cut"])
-        elif n["exec_mode"] == _HARD_SIGMOID:
+        elif mode == EXEC_MODES["hard_sigmoid"]:
             q = self._input(window).astype(np.int64)
             line = HARD_SIGMOID_SLOPE * q + ((3 * HARD_SIGMOID_SLOPE) << n["shift_bias"])
             self._output(window, _round(np.maximum(line, 0), n["shift_cut"]))
         else:
-            raise ToolError("the simulator does not know an ALU mode", why=f"exec_mode {n['exec_mode']}")
+            raise ToolError("the simulator does not know an ALU mode", why=f"exec_mode {mode}")
 
     # -- ELEW ---------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lowwatt.compiler.isa.codes import EXEC_MODES
 from lowwatt.compiler.isa.instruction import Instruction
 from lowwatt.errors import ToolError
 from lowwatt.targets import Target
@@ -268,7 +269,7 @@ class Reader:
             count = window.groups * window.kernel[0] * window.kernel[1]
             yield from _around(banks, n["bank_addr_weights"], count, 1, depth)
             yield from _around(bias, n["bank_addr_bias"], 1, 1, depth)
-        elif window.name == "DPTWISE" or (window.name == "ALU" and n["exec_mode"] == 0):
+        elif window.name == "DPTWISE" or (window.name == "ALU" and n["exec_mode"] == EXEC_MODES["depthwise"]):
             assert target.depthwise_bank is not None
             banks = slice(target.depthwise_bank, target.depthwise_bank + 1)
             positions, jump = window.kernel[0] * window.kernel[1], n.get("jump_read_weights", window.groups)

@@ -9,6 +9,7 @@ from math import ceil, prod
 import numpy as np
 
 from lowwatt.compiler.dram import CONSTANTS, INPUTS, OUTPUTS, WORKSPACE, Dram, Lifetime, Region, allocate
+from lowwatt.compiler.isa.codes import ACTIVATIONS
 from lowwatt.compiler.lowering import numbers
 from lowwatt.compiler.lowering.layer import Border, Convolution, Layer, Misc, Phase
 from lowwatt.compiler.lowering.legalize import MOVES, copies
@@ -89,7 +90,7 @@ class Builder:
         self._last[node.name] = layer
 
     def _append(self, layer: Layer, node: Node) -> None:
-        layer.name, layer.nodes, layer.op = node.name, (*layer.nodes, node.name), layer.op
+        layer.name, layer.nodes = node.name, (*layer.nodes, node.name)
         self._last[node.name] = layer
 
     def _floats(self, node: Node) -> bool:
@@ -136,11 +137,11 @@ class Builder:
         scaling = numbers.scaling(self.graph, node)
         window, channels = subject.window, layer.grid.channels
         if node.op == "transposed_conv2d":
-            layer.conv = _transposed(node.name, window, scaling, channels)
+            layer.conv = _transposed(window, scaling, channels)
         elif window.dilation != (1, 1):
-            layer.conv = _dilated(node.name, window, scaling, channels)
+            layer.conv = _dilated(window, scaling, channels)
         else:
-            layer.conv = _plain(node.name, window, scaling, channels)
+            layer.conv = _plain(window, scaling, channels)
             if self._packs(layer, window) and self._is_dense(layer.input):
                 layer.conv = replace(layer.conv, packed=True)
         weights = self._weights(node, layer.conv, layer.source.channels)
@@ -193,7 +194,7 @@ class Builder:
         if node.op in ("add", "mul"):
             rows = self.target.options.eltwise_rows
             aligned = numbers.alignment(self.graph, node)
-            layer.misc = Misc(node.op, node.name, rows, operands=tuple(node.inputs[1:]), alignment=aligned)
+            layer.misc = Misc(node.op, rows, operands=tuple(node.inputs[1:]), alignment=aligned)
             layer.misc = replace(layer.misc, scaling=self._activation(node))
         elif node.op in ("max_pool", "avg_pool") or node.op.startswith("reduce_"):
             layer.misc = self._pool(subject)
@@ -220,23 +221,23 @@ class Builder:
         return layer
 
     def _activation(self, node: Node) -> numbers.Scaling:
-        return numbers.Scaling(act_type=numbers.ACTIVATIONS[node.attrs["activation"]])
+        return numbers.Scaling(act_type=ACTIVATIONS[node.attrs["activation"]])
 
     def _pool(self, subject: Subject) -> Misc:
         node, rows, window = subject.node, self.target.options.pool_rows, _settled(subject)
         if node.op in ("max_pool", "reduce_max"):
-            return Misc("max", node.name, rows, window)
+            return Misc("max", rows, window)
         fi, fo = (numbers.fix_point(self.graph, name) for name in (node.inputs[0], node.name))
         factors = arithmetic.dpu_average_factor(window.kernel)
         if node.op == "reduce_mean":
             (n1, m1), (n2, m2) = (arithmetic.reciprocal(k) for k in window.kernel)
             factors = (n1 * n2, m1 + m2)
         if self.graph.tensor(node.name).quant is None:
-            return Misc("average", node.name, rows, window, numbers.Scaling(shift_cut=factors[1]), factor=1)
+            return Misc("average", rows, window, numbers.Scaling(shift_cut=factors[1]), factor=1)
         factor, scaling = numbers.average(window.kernel, factors, fi, fo)
         if self.target.isa == 0 and not 0 <= fi - fo <= _POOL_SHIFT:
             return self._weighted_sum(subject, window, factor, scaling)
-        return Misc("average", node.name, rows, window, scaling, factor=factor)
+        return Misc("average", rows, window, scaling, factor=factor)
 
     def _weighted_sum(self, subject: Subject, window: Window, factor: int, scaling: numbers.Scaling) -> Misc:
         """An average as a depthwise convolution whose weights are all the factor, where POOL's shift does not fit."""
@@ -245,7 +246,7 @@ class Builder:
         zeros = self._constant(f"0x{channels}", np.zeros(channels, np.int8))
         address = self._constant(f"{factor}x{weights.size}", weights)
         rows = self.target.options.depthwise_rows
-        return Misc("depthwise", subject.node.name, rows, window, scaling, weights=address, bias=zeros)
+        return Misc("depthwise", rows, window, scaling, weights=address, bias=zeros)
 
     def _depthwise(self, subject: Subject) -> Misc:
         node = subject.node
@@ -253,7 +254,6 @@ class Builder:
         bias = numbers.bias(self.graph, node, weights.shape[3])
         return Misc(
             "depthwise",
-            node.name,
             self.target.options.depthwise_rows,
             subject.window,
             numbers.scaling(self.graph, node),
@@ -264,28 +264,28 @@ class Builder:
     def _hard_sigmoid(self, node: Node) -> Misc:
         fi, fo = (numbers.fix_point(self.graph, name) for name in (node.inputs[0], node.name))
         scaling = numbers.Scaling(shift_cut=14 + fi - fo, shift_bias=fi)
-        return Misc("hard_sigmoid", node.name, self.target.options.depthwise_rows, scaling=scaling, hard_input=fi)
+        return Misc("hard_sigmoid", self.target.options.depthwise_rows, scaling=scaling)
 
     def _unary(self, layer: Layer, node: Node) -> Misc | None:
         """An activation or a move of the fix point. None for a plain copy; one operand of an addition where that will
         do; else a depthwise convolution by 1."""
         fi, fo = (numbers.fix_point(self.graph, name) for name in (node.inputs[0], node.name))
-        activation = node.op if node.op in numbers.ACTIVATIONS else "none"
+        activation = node.op if node.op in ACTIVATIONS else "none"
         if activation == "none" and fi == fo:
             return None
         if activation in ("none", "relu"):
-            return self._single(node, fo - fi, numbers.ACTIVATIONS[activation])
+            return self._single(node, fo - fi, ACTIVATIONS[activation])
         weight, scaling = numbers.unit(fi, fo, activation)
         channels = layer.source.channels
         ones = self._constant(f"{weight}x{channels}", np.full(channels, weight, np.int8))
         zeros = self._constant(f"0x{channels}", np.zeros(channels, np.int8))
         rows = self.target.options.depthwise_rows
-        return Misc("depthwise", node.name, rows, scaling=scaling, weights=ones, bias=zeros)
+        return Misc("depthwise", rows, scaling=scaling, weights=ones, bias=zeros)
 
     def _single(self, node: Node, shift: int, act: int = 0) -> Misc:
         """An addition of one operand: it moves the fix point and can have a relu."""
         aligned, rows = numbers.Alignment((0,), shift), self.target.options.eltwise_rows
-        return Misc("add", node.name, rows, alignment=aligned, scaling=numbers.Scaling(act_type=act))
+        return Misc("add", rows, alignment=aligned, scaling=numbers.Scaling(act_type=act))
 
     def _resize(self, layer: Layer, node: Node) -> None:
         """Each pixel is repeated, as the vendor's compiler does it (docs/dpu.md 8.6)."""
@@ -398,16 +398,14 @@ class _Owners:
         return name
 
 
-def _plain(name: str, window: Window, scaling: numbers.Scaling, channels: int) -> Convolution:
+def _plain(window: Window, scaling: numbers.Scaling, channels: int) -> Convolution:
     taps = _taps(range(window.kernel[0]), range(window.kernel[1]))
     phase = Phase(window.kernel, taps, (-window.pad[0], -window.pad[2]))
-    return Convolution(name, (phase,), scaling, channels, stride=window.stride)
+    return Convolution((phase,), scaling, channels, stride=window.stride)
 
 
-def _dilated(name: str, window: Window, scaling: numbers.Scaling, channels: int) -> Convolution:
+def _dilated(window: Window, scaling: numbers.Scaling, channels: int) -> Convolution:
     """Rows and columns a dilation apart are neighbours to CONV; one phase for each remainder."""
-    if window.stride != (1, 1):
-        raise ToolError("a dilated convolution with a stride has no lowering", where=name)
     taps = _taps(range(window.kernel[0]), range(window.kernel[1]))
     down, across = window.dilation
     phases = tuple(
@@ -415,10 +413,10 @@ def _dilated(name: str, window: Window, scaling: numbers.Scaling, channels: int)
         for a in range(down)
         for b in range(across)
     )
-    return Convolution(name, phases, scaling, channels, spacing=window.dilation, step=window.dilation)
+    return Convolution(phases, scaling, channels, spacing=window.dilation, step=window.dilation)
 
 
-def _transposed(name: str, window: Window, scaling: numbers.Scaling, channels: int) -> Convolution:
+def _transposed(window: Window, scaling: numbers.Scaling, channels: int) -> Convolution:
     """Outputs with one remainder of the stride see one part of the kernel (docs/dpu.md 4.3: stored flipped)."""
     (kh, kw), (sh, sw), (top, _, left, _) = window.kernel, window.stride, window.pad
     phases = []
@@ -427,7 +425,7 @@ def _transposed(name: str, window: Window, scaling: numbers.Scaling, channels: i
             rows, row = _part(kh, sh, kh - 1 - top, a)
             columns, column = _part(kw, sw, kw - 1 - left, b)
             phases.append(Phase((len(rows), len(columns)), _taps(rows, columns), (row, column), (a, b)))
-    return Convolution(name, tuple(phases), scaling, channels, step=window.stride)
+    return Convolution(tuple(phases), scaling, channels, step=window.stride)
 
 
 def _part(kernel: int, stride: int, pad: int, output: int) -> tuple[range, int]:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from lowwatt.compiler.lowering.stream import Strip
 
 
+MAX_ROW_WORDS = 1024
+"""Most words from one row to the next of a slot: `jump_read_endl` has ten bits."""
+
+
 def stage_columns(conv: Convolution, columns: int) -> int:
     """Source columns that so many neighbouring outputs see."""
     return (columns - 1) * conv.stride[1] + (conv.phases[0].kernel[1] - 1) * conv.spacing[1] + 1

@@ -36,7 +36,6 @@ class Convolution:
     its dilation as step and spacing. `packed`: LOAD packs the kernel's columns beside the channels (augmentation).
     """
 
-    node: str
     phases: tuple[Phase, ...]
     scaling: Scaling
     channels: int
@@ -58,6 +57,11 @@ class Convolution:
         return sum(len(phase.taps) for phase in self.weight_phases)
 
     @property
+    def weight_pieces(self) -> int:
+        """Pieces in which LOAD brings one output channel's weights: kernel rows where it packs columns, else taps."""
+        return self.phases[0].kernel[0] if self.packed else self.taps
+
+    @property
     def tall(self) -> bool:
         """True where an output row sees more than one source row."""
         return any(phase.kernel[0] > 1 for phase in self.phases)
@@ -72,7 +76,6 @@ class Misc:
     """
 
     kind: str
-    node: str
     rows: int
     window: Window = field(default_factory=Window)
     scaling: Scaling = field(default_factory=Scaling)
@@ -80,7 +83,6 @@ class Misc:
     operands: tuple[str, ...] = ()
     first_operand: int = 0
     factor: int = 0
-    hard_input: int = 0
     weights: int = 0
     bias: int = 0
 
@@ -151,8 +153,28 @@ class Layer:
         """Window through which the sink sees the grid."""
         return self.misc.window if self.misc is not None else Window()
 
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of a source pixel in the banks, where the kernel's columns may lie beside it."""
+        conv = self.conv
+        return self.source.channels * (conv.phases[0].kernel[1] if conv is not None and conv.packed else 1)
+
     def source_groups(self, lanes: int) -> int:
         """Words of a source pixel."""
-        if self.conv is not None and self.conv.packed:
-            return ceil(self.source.channels * self.conv.phases[0].kernel[1] / lanes)
-        return ceil(self.source.channels / lanes)
+        return ceil(self.pixel_bytes / lanes)
+
+    def weight_words(self, lanes: int) -> int:
+        """Words of one output channel's weights; 0 without a convolution."""
+        return 0 if self.conv is None else self.conv.weight_pieces * self.source_groups(lanes)
+
+    @property
+    def source_stride(self) -> int:
+        """Rows of a slot of the source."""
+        conv = self.conv
+        return self.window.stride[0] if conv is None else conv.stride[0] * conv.spacing[0]
+
+    @property
+    def grid_stride(self) -> int:
+        """Rows of a slot of the grid: what reads it decides, or how the array writes it."""
+        conv = self.conv
+        return conv.step[0] if conv is not None and conv.step[0] > 1 else self.window.stride[0]

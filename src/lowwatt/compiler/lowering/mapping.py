@@ -12,12 +12,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import ceil
 
-from lowwatt.compiler.lowering.gather import stage_columns, stage_words
+from lowwatt.compiler.lowering.gather import MAX_ROW_WORDS, stage_columns, stage_words
 from lowwatt.compiler.lowering.layer import Convolution, Fold, Layer
 from lowwatt.targets import Target
-
-_MAX_ROW_WORDS = 1024
-"""Words between two rows of one bank: `jump_read_endl` has ten bits."""
 
 
 def flatten(layer: Layer, target: Target) -> Layer:
@@ -85,7 +82,7 @@ def _gain(layer: Layer, conv: Convolution, found: Fold, target: Target) -> float
     """Nanoseconds that the array saves, less those that LOAD takes longer; negative where the stages do not fit."""
     lanes, costs = target.array.input_channels, target.costs
     words = stage_words(layer, found.columns, lanes)
-    if words * (len(found.tiles) + 1) > target.bank_depth or words // conv.phases[0].kernel[0] > _MAX_ROW_WORDS:
+    if words * (len(found.tiles) + 1) > target.bank_depth or words // conv.phases[0].kernel[0] > MAX_ROW_WORDS:
         return -1.0
     saved = _cycles(layer, conv, target) - _folded_cycles(layer, conv, found, target)
     lines = sum(len(tile) for tile in found.tiles) * conv.phases[0].kernel[0]

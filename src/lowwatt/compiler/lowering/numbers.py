@@ -11,13 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lowwatt.compiler.isa.codes import ACTIVATIONS
 from lowwatt.errors import ToolError
 from lowwatt.ir import arithmetic
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.types import Array
-
-ACTIVATIONS = {"none": 0, "relu": 1, "leaky_relu": 3, "relu6": 4}
-"""act_type; relu6 is inferred (docs/dpu.md 8.5)."""
 
 _SHIFT_LIMIT = 63
 

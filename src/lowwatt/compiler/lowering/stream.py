@@ -13,12 +13,13 @@ from math import ceil
 
 from lowwatt.compiler.bankmap import BankMap
 from lowwatt.compiler.dram import CONSTANTS, Dram, Region
+from lowwatt.compiler.isa.codes import EXEC_MODES
 from lowwatt.compiler.lowering.emitter import Emitter
 from lowwatt.compiler.lowering.gather import Gather
 from lowwatt.compiler.lowering.layer import Convolution, Layer, Misc, Phase
 from lowwatt.compiler.lowering.padding import emit_padding
 from lowwatt.compiler.lowering.space import Space
-from lowwatt.compiler.lowering.tiling import Tiler, Tiling
+from lowwatt.compiler.lowering.tiling import Tiling
 from lowwatt.errors import ToolError
 
 _PADS = {"CONV": 15, "DPTWISE": 15, "POOL": 7, "ALU": 255}
@@ -74,7 +75,7 @@ class Strip:
         self.axis = _axis(layer, columns)
         self.source, self.loaded = self._source_map(), 0
         self.stages: list[BankMap] | None = None
-        self.grid = self.source if layer.conv is None else self._map("made", tiling.grid_wraps, self._grid_stride)
+        self.grid = self.source if layer.conv is None else self._map("made", tiling.grid_wraps, layer.grid_stride)
         count = 0 if layer.misc is None else len(layer.misc.operands)
         self.operands = [self._map("made", tiling.grid_wraps, 1) for _ in range(count)]
         self.sink = self.grid if layer.misc is None or tiling.in_place else self._sink_map()
@@ -95,16 +96,11 @@ class Strip:
         ):
             self.source, self.loaded, self.stages = before.source, before.loaded, before.stages
 
-    @property
-    def _grid_stride(self) -> int:
-        return Tiler(self.layer, self.target).grid_stride
-
     def _source_map(self) -> BankMap:
         """Ring of inputs, in image group 0."""
         layer = self.layer
         words = layer.source_groups(self.lanes) if layer.conv is not None else len(self.groups)
-        stride = Tiler(layer, self.target).source_stride
-        return self._placed("inputs", 0, self.tiling.source_wraps, len(self.axis.source), words, stride)
+        return self._placed("inputs", 0, self.tiling.source_wraps, len(self.axis.source), words, layer.source_stride)
 
     def _map(self, ring: str, wraps: int, stride: int) -> BankMap:
         """Ring of the grid's size, in image group 1, where CONV and MISC write."""
@@ -204,7 +200,7 @@ class Strip:
     def _load_packed(self, conv: Convolution, region: Region, row: int) -> None:
         """Each output column's kernel columns side by side; what lies outside the map is padded with zeros."""
         phase, (bank, address) = conv.phases[0], self.source.place(row)
-        width, step = phase.kernel[1] * region.channels, conv.stride[1] * region.pixel_bytes
+        width, step = self.layer.pixel_bytes, conv.stride[1] * region.pixel_bytes
         columns = self.axis.grid
         first = columns.start * conv.stride[1] + phase.origin[1]
         pads = _packed_pads(region, first, conv.stride[1], phase.kernel[1], len(columns), self.lanes)
@@ -221,12 +217,8 @@ class Strip:
         """Weights of a channel group, one LOAD an output channel."""
         if group in self._weights:
             return
-        self._weights[group] = self.space.take("weights", self._weight_words(conv))
-        channels, words = self.layer.source.channels, self.layer.source_groups(self.lanes)
-        count, width = conv.taps, channels
-        if conv.packed:
-            kernel = conv.phases[0].kernel
-            count, width = kernel[0], kernel[1] * channels
+        self._weights[group] = self.space.take("weights", self.layer.weight_words(self.lanes))
+        count, width, words = conv.weight_pieces, self.layer.pixel_bytes, self.layer.source_groups(self.lanes)
         for lane, channel in enumerate(self.channels(range(group, group + 1), conv.channels)):
             bank = self.target.weight_banks.start + lane
             start = conv.weights + channel * count * width
@@ -237,11 +229,6 @@ class Strip:
         """Weights before the first rows: rows wait for the layer before, weights need not wait behind them."""
         if self.space.runs_on:
             self.load_weights(conv, self.groups.start)
-
-    def _weight_words(self, conv: Convolution) -> int:
-        """Words of one output channel's weights."""
-        taps = conv.phases[0].kernel[0] if conv.packed else conv.taps
-        return taps * self.layer.source_groups(self.lanes)
 
     def _load_depthwise(self, misc: Misc) -> None:
         assert self.target.depthwise_bank is not None
@@ -290,12 +277,8 @@ class Strip:
             "bank_addr_weights": self._weights[group] + offset * words,
             "bank_addr_bias": self._bias + group - self.groups.start,
             "channel_group": words,
-            "channel_offset": words * self.lanes - self._input_channels(conv),
+            "channel_offset": words * self.lanes - self.layer.pixel_bytes,
         }
-
-    def _input_channels(self, conv: Convolution) -> int:
-        channels = self.layer.source.channels
-        return channels * conv.phases[0].kernel[1] if conv.packed else channels
 
     def _conv_reads(self, conv: Convolution, phase: Phase, outputs: range, columns: range) -> dict[str, int]:
         down, across = conv.spacing
@@ -482,7 +465,7 @@ class Strip:
             cut = misc.scaling.shift_cut - _pool_digits(misc) if average else 0
             numbers |= {"pool_type": int(average), "shift_cut": cut}
         if name == "ALU":
-            numbers |= {"exec_mode": _EXEC_MODES[misc.kind], "multi_factor": misc.factor}
+            numbers |= {"exec_mode": EXEC_MODES[misc.kind], "multi_factor": misc.factor}
         return numbers
 
     # -- SAVE ---------------------------------------------------------------------------------------------------
@@ -494,9 +477,6 @@ class Strip:
             bank, address = self.sink.place(row)
             start = region.at(row, self.axis.sink.start)
             self.emitter.save(bank, address, start, len(self.axis.sink), self.sink.pixel_words, region)
-
-
-_EXEC_MODES = {"depthwise": 0, "average": 2, "max": 3, "hard_sigmoid": 7}
 
 
 def _pool_digits(misc: Misc) -> int:

@@ -12,15 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import ceil
 
-from lowwatt.compiler.lowering.gather import stage_words
+from lowwatt.compiler.lowering.gather import MAX_ROW_WORDS, stage_words
 from lowwatt.compiler.lowering.layer import Layer
 from lowwatt.errors import ToolError
 from lowwatt.targets import Target
 
 _MAX_LENGTH = 1024
 """Columns of one instruction: its length field has ten bits."""
-_MAX_ROW_WORDS = 1024
-"""Words of a row between two rows of one bank: `jump_read_endl` has ten bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ class Tiler:
         layer = self._layer
         wide = max(columns, self._grid_columns(columns), self._source_columns(columns))
         strided = layer.conv is not None and (layer.conv.stride[0] > 1 or layer.window.stride[0] > 1)
-        return wide <= _MAX_LENGTH and (not strided or sizes.source <= _MAX_ROW_WORDS * self.source_stride)
+        return wide <= _MAX_LENGTH and (not strided or sizes.source <= MAX_ROW_WORDS * self._layer.source_stride)
 
     def _chunk(self) -> int:
         """Output channel groups whose weights the weight buffer holds together, in equal chunks."""
@@ -134,8 +132,7 @@ class Tiler:
         groups = ceil(layer.sink.channels / self._lanes)
         capacity = groups
         if layer.conv is not None:
-            taps = layer.conv.phases[0].kernel[0] if layer.conv.packed else layer.conv.taps
-            capacity = self._depth // (taps * layer.source_groups(self._lanes))
+            capacity = self._depth // layer.weight_words(self._lanes)
         elif layer.misc is not None and layer.misc.has_weights:
             capacity = self._depth // layer.window.positions
         if capacity < 1:
@@ -144,25 +141,13 @@ class Tiler:
 
     # -- sizes --------------------------------------------------------------------------------------------------
 
-    @property
-    def source_stride(self) -> int:
-        """Rows of a slot of the source."""
-        conv = self._layer.conv
-        return self._layer.window.stride[0] if conv is None else conv.stride[0] * conv.spacing[0]
-
-    @property
-    def grid_stride(self) -> int:
-        """Rows of a slot of the grid: what reads it decides, or how the array writes it."""
-        conv = self._layer.conv
-        return conv.step[0] if conv is not None and conv.step[0] > 1 else self._layer.window.stride[0]
-
     def sizes(self, columns: int, groups: int) -> Sizes:
         """Sizes of the rings for strips of so many sink columns and chunks of so many channel groups."""
         layer, pixels = self._layer, self._pixels
         inputs = layer.source_groups(self._lanes) if layer.conv is not None else groups
-        source = self.source_stride * self._source_columns(columns) * inputs
+        source = self._layer.source_stride * self._source_columns(columns) * inputs
         has_grid, has_misc = layer.conv is not None, layer.misc is not None
-        grid = self.grid_stride * self._grid_columns(columns) * groups if has_grid else 0
+        grid = self._layer.grid_stride * self._grid_columns(columns) * groups if has_grid else 0
         operands = self._grid_columns(columns) * groups * len(layer.misc.operands) if layer.misc else 0
         sink = columns * groups * layer.repeat[0] if has_misc else 0
         total = ceil(layer.sink.height / (pixels * layer.repeat[0])) if has_misc else 0
@@ -171,8 +156,8 @@ class Tiler:
             grid,
             operands,
             sink,
-            ceil(layer.source.height / (pixels * self.source_stride)),
-            ceil(layer.grid.height / (pixels * self.grid_stride)),
+            ceil(layer.source.height / (pixels * self._layer.source_stride)),
+            ceil(layer.grid.height / (pixels * self._layer.grid_stride)),
             total,
         )
 
@@ -195,7 +180,7 @@ class Tiler:
             slots = self._pixels + ceil(layer.window.kernel[0] / layer.window.stride[0])
         else:
             low, high = self._row_reach()
-            slots = self._pixels + ceil((high - low) / self.source_stride) + 1
+            slots = self._pixels + ceil((high - low) / self._layer.source_stride) + 1
         return ceil(slots / self._pixels)
 
     def _row_reach(self) -> tuple[int, int]:
@@ -215,9 +200,7 @@ class Tiler:
         """Source columns that a strip's outputs see."""
         layer, conv = self._layer, self._layer.conv
         grid = self._grid_columns(columns)
-        if conv is None:
-            return grid
-        if conv.packed:
+        if conv is None or conv.packed:
             return grid
         low = min(phase.origin[1] for phase in conv.phases)
         high = max(phase.origin[1] + conv.spacing[1] * (phase.kernel[1] - 1) for phase in conv.phases)
