@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lowwatt.compiler.bankmap import BankMap
-from lowwatt.compiler.dram import CONSTANTS, Region
+from lowwatt.compiler.dram import CONSTANTS
 from lowwatt.compiler.lowering.layer import Convolution, Fold, Layer, Pair
+from lowwatt.compiler.lowering.misc import emit_eltwise
 
 if TYPE_CHECKING:
     from lowwatt.compiler.lowering.stream import Strip
@@ -101,7 +102,7 @@ class Gather:
     def _tile(self, stage: BankMap, pieces: Sequence[Pair]) -> None:
         made = self._map("made", 1, self.fold.columns)
         for group in self.strip.groups:
-            self.strip.load_weights(self.conv, group)
+            self.strip.parameters.load_weights(self.conv, group)
             for first in range(min(self.conv.spacing[1], self.fold.columns)):
                 self._conv(stage, made, len(pieces), group, first)
         misc = self.strip.layer.misc
@@ -111,7 +112,7 @@ class Gather:
             sink = self._map("made", 1, self.fold.columns)
             for start in range(0, len(pieces), misc.rows):
                 rows = range(start, min(len(pieces), start + misc.rows))
-                self.strip.eltwise_rows(misc, rows, made, operands, sink)
+                emit_eltwise(self.strip, misc, rows, made, operands, sink)
         self._save(sink, pieces)
 
     def _conv(self, stage: BankMap, made: BankMap, lines: int, group: int, first: int) -> None:
@@ -138,25 +139,22 @@ class Gather:
             "jump_write_endl": 1,
             "length": len(range(first, self.fold.columns, spread)),
             "valid_pixel_parallel": lines,
-            **strip.conv_parameters(conv, group, 0),
+            **strip.parameters.of_conv(conv, group),
         }
         strip.emitter.window("CONV", numbers)
 
     def _operand(self, name: str, pieces: Sequence[Pair]) -> BankMap:
         operand = self._map("made", 1, self.fold.columns)
-        region = self._part(name, self.strip.layer.grid.channels)
+        region = self.strip.part(self.strip.regions[name], self.strip.layer.grid.channels)
         for line, (row, column) in enumerate(pieces):
             bank, address = operand.place(line)
             columns = range(column, column + self.fold.columns)
             self.strip.load_row(bank, address, region, row, columns, operand.pixel_words)
         return operand
 
-    def _part(self, name: str, channels: int) -> Region:
-        here = self.strip.channels(self.strip.groups, channels)
-        return self.strip.regions[name].part(here.start, len(here))
-
     def _save(self, sink: BankMap, pieces: Sequence[Pair]) -> None:
-        region = self._part(self.strip.layer.name, self.strip.layer.sink.channels)
+        layer = self.strip.layer
+        region = self.strip.part(self.strip.regions[layer.name], layer.sink.channels)
         for line, (row, column) in enumerate(pieces):
             bank, address = sink.place(line)
             start = region.at(row, column)
