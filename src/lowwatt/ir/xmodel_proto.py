@@ -166,10 +166,6 @@ def _plain(value: Any) -> Any:
     return {k: _plain(v) for k, v in inner.items()} if hasattr(inner, "items") else list(inner)
 
 
-class U64(int):
-    """A whole number that a file holds as uint64: fingerprints and workloads."""
-
-
 class Unsigned(int):
     """A whole number that a file holds as uint64: fingerprints and workloads."""
 
