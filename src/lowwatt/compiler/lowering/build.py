@@ -1,20 +1,22 @@
-"""From a legal graph to layers: what runs on the array and on MISC in one go, and where every map lies in DRAM."""
+"""From a legal graph to layers: what runs on the array and on MISC in one go."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import ceil, prod
+from math import ceil
 
 import numpy as np
 
-from lowwatt.compiler.dram import CONSTANTS, INPUTS, OUTPUTS, WORKSPACE, Dram, Lifetime, Region, allocate
+from lowwatt.compiler.dram import Dram
 from lowwatt.compiler.isa.codes import ACTIVATIONS
 from lowwatt.compiler.lowering import numbers
-from lowwatt.compiler.lowering.layer import Border, Convolution, Layer, Misc, Phase
+from lowwatt.compiler.lowering.layer import Border, Convolution, Layer, Misc
 from lowwatt.compiler.lowering.legalize import MOVES, copies
 from lowwatt.compiler.lowering.mapping import flatten, fold
+from lowwatt.compiler.lowering.memory import Constants, place
 from lowwatt.compiler.lowering.order import spread
+from lowwatt.compiler.lowering.phases import dilated, plain, transposed
 from lowwatt.compiler.subject import FeatureMap, Subject, Window, macs_of
 from lowwatt.errors import ToolError
 from lowwatt.ir import arithmetic
@@ -29,7 +31,7 @@ Fits = Callable[[Layer], bool]
 
 
 class Builder:
-    """Walks a legal graph once and makes its layers; then places its maps and constants."""
+    """Walks a legal graph once and makes its layers, whose maps then get their places."""
 
     def __init__(self, graph: Graph, target: Target, fits: Fits, spreads: bool = False) -> None:
         self.graph, self.target, self._spreads = graph, target, spreads
@@ -37,8 +39,7 @@ class Builder:
         self._producers, self._consumers = graph.producers(), graph.consumers()
         self._copies = set(copies(graph))
         self._members = {name for node in graph.nodes if node.op == "concat" for name in node.inputs}
-        self._constants = bytearray()
-        self._addresses: dict[str, int] = {}
+        self._constants = Constants()
         self._last: dict[str, Layer] = {}
         self.layers: list[Layer] = []
 
@@ -49,15 +50,13 @@ class Builder:
                 self._take(node)
         if self._spreads:
             self.layers = [self._map(layer) for layer in spread(self.layers, self._writers)]
-        return self.layers, self._place()
+        ahead = _AHEAD if self.target.options.augmentation else 0
+        return self.layers, place(self.graph, self.layers, self._constants, ahead)
 
     def _map(self, layer: Layer) -> Layer:
         """The layer mapped onto the array as well as can be, if that fits."""
-        better = fold(flatten(layer, self.target), self.target, self._zeros)
+        better = fold(flatten(layer, self.target), self.target, lambda count: self._filled(0, count))
         return better if self._fits(better) else layer
-
-    def _zeros(self, count: int) -> int:
-        return self._constant(f"zeros:{count}", np.zeros(count, np.int8))
 
     def _writers(self, name: str) -> set[str]:
         """Names of the layers that write a tensor: its own, its source's, or those of all members of a concat."""
@@ -137,19 +136,19 @@ class Builder:
         scaling = numbers.scaling(self.graph, node)
         window, channels = subject.window, layer.grid.channels
         if node.op == "transposed_conv2d":
-            layer.conv = _transposed(window, scaling, channels)
+            layer.conv = transposed(window, scaling, channels)
         elif window.dilation != (1, 1):
-            layer.conv = _dilated(window, scaling, channels)
+            layer.conv = dilated(window, scaling, channels)
         else:
-            layer.conv = _plain(window, scaling, channels)
+            layer.conv = plain(window, scaling, channels)
             if self._packs(layer, window) and self._is_dense(layer.input):
                 layer.conv = replace(layer.conv, packed=True)
         weights = self._weights(node, layer.conv, layer.source.channels)
         bias = numbers.bias(self.graph, node, channels)
         layer.conv = replace(
             layer.conv,
-            weights=self._constant(f"{node.name}:w", weights),
-            bias=self._constant(f"{node.name}:b", bias),
+            weights=self._constants.at(f"{node.name}:w", weights),
+            bias=self._constants.at(f"{node.name}:b", bias),
         )
         return layer
 
@@ -177,14 +176,6 @@ class Builder:
             values = values.reshape(shape[0], *kernel, channels)
         return numbers.by_output(values, [tap for phase in conv.weight_phases for tap in phase.taps])
 
-    def _constant(self, key: str, values: np.ndarray) -> int:
-        """Address of some bytes in register 0."""
-        if key not in self._addresses:
-            self._constants.extend(b"\0" * (-len(self._constants) % 16))
-            self._addresses[key] = len(self._constants)
-            self._constants.extend(np.ascontiguousarray(values).tobytes())
-        return self._addresses[key]
-
     # -- MISC ---------------------------------------------------------------------------------------------------
 
     def _alone(self, subject: Subject) -> Layer:
@@ -195,7 +186,7 @@ class Builder:
             rows = self.target.options.eltwise_rows
             aligned = numbers.alignment(self.graph, node)
             layer.misc = Misc(node.op, rows, operands=tuple(node.inputs[1:]), alignment=aligned)
-            layer.misc = replace(layer.misc, scaling=self._activation(node))
+            layer.misc = replace(layer.misc, scaling=numbers.Scaling(act_type=ACTIVATIONS[node.attrs["activation"]]))
         elif node.op in ("max_pool", "avg_pool") or node.op.startswith("reduce_"):
             layer.misc = self._pool(subject)
         elif node.op == "depthwise_conv2d":
@@ -220,9 +211,6 @@ class Builder:
             )
         return layer
 
-    def _activation(self, node: Node) -> numbers.Scaling:
-        return numbers.Scaling(act_type=ACTIVATIONS[node.attrs["activation"]])
-
     def _pool(self, subject: Subject) -> Misc:
         node, rows, window = subject.node, self.target.options.pool_rows, _settled(subject)
         if node.op in ("max_pool", "reduce_max"):
@@ -242,11 +230,8 @@ class Builder:
     def _weighted_sum(self, subject: Subject, window: Window, factor: int, scaling: numbers.Scaling) -> Misc:
         """An average as a depthwise convolution whose weights are all the factor, where POOL's shift does not fit."""
         channels = subject.input.channels
-        weights = np.full(window.positions * channels, factor, np.int8)
-        zeros = self._constant(f"0x{channels}", np.zeros(channels, np.int8))
-        address = self._constant(f"{factor}x{weights.size}", weights)
-        rows = self.target.options.depthwise_rows
-        return Misc("depthwise", rows, window, scaling, weights=address, bias=zeros)
+        bias, weights = self._filled(0, channels), self._filled(factor, window.positions * channels)
+        return Misc("depthwise", self.target.options.depthwise_rows, window, scaling, weights=weights, bias=bias)
 
     def _depthwise(self, subject: Subject) -> Misc:
         node = subject.node
@@ -257,8 +242,8 @@ class Builder:
             self.target.options.depthwise_rows,
             subject.window,
             numbers.scaling(self.graph, node),
-            weights=self._constant(f"{node.name}:w", weights[0]),
-            bias=self._constant(f"{node.name}:b", bias),
+            weights=self._constants.at(f"{node.name}:w", weights[0]),
+            bias=self._constants.at(f"{node.name}:b", bias),
         )
 
     def _hard_sigmoid(self, node: Node) -> Misc:
@@ -274,23 +259,25 @@ class Builder:
         if activation == "none" and fi == fo:
             return None
         if activation in ("none", "relu"):
-            return self._single(node, fo - fi, ACTIVATIONS[activation])
+            return self._single(fo - fi, ACTIVATIONS[activation])
         weight, scaling = numbers.unit(fi, fo, activation)
         channels = layer.source.channels
-        ones = self._constant(f"{weight}x{channels}", np.full(channels, weight, np.int8))
-        zeros = self._constant(f"0x{channels}", np.zeros(channels, np.int8))
-        rows = self.target.options.depthwise_rows
-        return Misc("depthwise", rows, scaling=scaling, weights=ones, bias=zeros)
+        weights, bias = self._filled(weight, channels), self._filled(0, channels)
+        return Misc("depthwise", self.target.options.depthwise_rows, scaling=scaling, weights=weights, bias=bias)
 
-    def _single(self, node: Node, shift: int, act: int = 0) -> Misc:
+    def _single(self, shift: int, act: int = 0) -> Misc:
         """An addition of one operand: it moves the fix point and can have a relu."""
         aligned, rows = numbers.Alignment((0,), shift), self.target.options.eltwise_rows
         return Misc("add", rows, alignment=aligned, scaling=numbers.Scaling(act_type=act))
 
+    def _filled(self, value: int, count: int) -> int:
+        """Address of a constant that has one value everywhere."""
+        return self._constants.at(f"{value}x{count}", np.full(count, value, np.int8))
+
     def _resize(self, layer: Layer, node: Node) -> None:
         """Each pixel is repeated, as the vendor's compiler does it (docs/dpu.md 8.6)."""
         layer.repeat = int(node.attrs["scale"][0]), int(node.attrs["scale"][1])
-        layer.misc = self._single(node, 0)
+        layer.misc = self._single(0)
 
     def _pad(self, layer: Layer, node: Node) -> None:
         pads = [int(p) for p in node.attrs["pads"]]
@@ -300,70 +287,8 @@ class Builder:
         if node.attrs["mode"] == "constant":
             value = 0 if quant is None else int(arithmetic.quantize(np.array([node.attrs["value"]]), quant)[0])
             pixels = np.full(layer.sink.width * layer.sink.channels, value, np.int8)
-            fill = self._constant(f"{node.name}:fill", pixels)
+            fill = self._constants.at(f"{node.name}:fill", pixels)
         layer.border = Border(pads[2], pads[4], pads[5], fill)
-
-    # -- memory -------------------------------------------------------------------------------------------------
-
-    def _place(self) -> Dram:
-        """Region of every tensor: members of a concat in it, other names for the same bytes on them."""
-        parents: dict[str, tuple[str, int]] = {}
-        for node in self.graph.nodes:
-            if node.op == "concat":
-                offset = 0
-                for name in node.inputs:
-                    parents[name] = (node.name, offset)
-                    offset += self.graph.tensor(name).shape[-1]
-        owner = _Owners(self.graph, parents, self._copies)
-        sizes, addresses = self._allocate(owner)
-        constants = {t.name: t for t in self.graph.constants()}
-
-        def region(name: str) -> Region:
-            size = FeatureMap.of(self.graph.tensor(name).shape)
-            if name in parents:
-                parent, offset = parents[name]
-                return region(parent).part(offset, size.channels)
-            node = self._producers.get(name)
-            if node is not None and node.op in MOVES and name not in self._copies:
-                base = region(node.inputs[0])
-                if node.op == "slice":
-                    return base.part(int(node.attrs["begin"][-1]), size.channels)
-                return base if base.channels == size.channels and base.bytes == size.elements else base.shaped(size)
-            if name in constants:
-                return Region.dense(CONSTANTS, self._constant(name, numbers.integers(self.graph, name)), size)
-            register, address = addresses[name]
-            return Region.dense(register, address, size)
-
-        names = {n for layer in self.layers for n in (layer.input, layer.name)}
-        names |= {n for layer in self.layers if layer.misc for n in layer.misc.operands}
-        regions = {name: region(name) for name in (*sorted(names), *self.graph.outputs, *self.graph.inputs)}
-        sizes[CONSTANTS] = len(self._constants)
-        return Dram(regions, sizes, bytes(self._constants))
-
-    def _allocate(self, owner: _Owners) -> tuple[dict[int, int], dict[str, tuple[int, int]]]:
-        first: dict[str, int] = {}
-        last: dict[str, int] = {}
-        for index, layer in enumerate(self.layers):
-            written = owner.of(layer.name)
-            first.setdefault(written, index)
-            last[written] = max(last.get(written, 0), index)
-            for name in (layer.input, *(layer.misc.operands if layer.misc else ())):
-                last[owner.of(name)] = index
-        ahead = _AHEAD if self.target.options.augmentation else 0
-        sizes, addresses = {INPUTS: ahead, OUTPUTS: ahead}, {}
-        for register, names in ((INPUTS, self.graph.inputs), (OUTPUTS, self.graph.outputs)):
-            for name in dict.fromkeys(names):
-                if register == INPUTS or owner.of(name) not in addresses:
-                    addresses[owner.of(name)] = (register, sizes[register])
-                    sizes[register] += -(-self._bytes(owner.of(name)) // 16) * 16
-        inner = [n for n in first if n not in addresses]
-        placed, total = allocate(Lifetime(n, self._bytes(n), first[n], last[n]) for n in inner)
-        sizes[WORKSPACE] = ahead + total
-        return sizes, addresses | {name: (WORKSPACE, ahead + at) for name, at in placed.items()}
-
-    def _bytes(self, name: str) -> int:
-        shape = self.graph.tensor(name).shape
-        return prod(shape[1:]) if len(shape) > 1 else prod(shape)
 
 
 _POOL_SHIFT = 15
@@ -381,58 +306,3 @@ def _settled(subject: Subject) -> Window:
     window, out = subject.window, subject.output
     down = window.stride[0] if out.height > 1 else 1 if window.kernel[0] <= _MANY_ROWS else window.kernel[0]
     return replace(window, stride=(down, window.stride[1] if out.width > 1 else 1))
-
-
-class _Owners:
-    """Whose bytes a tensor lies in: its concat's, its source's, or its own."""
-
-    def __init__(self, graph: Graph, parents: dict[str, tuple[str, int]], copied: set[str]) -> None:
-        self._producers, self._parents, self._copied = graph.producers(), parents, copied
-
-    def of(self, name: str) -> str:
-        if name in self._parents:
-            return self.of(self._parents[name][0])
-        node = self._producers.get(name)
-        if node is not None and node.op in MOVES and name not in self._copied:
-            return self.of(node.inputs[0])
-        return name
-
-
-def _plain(window: Window, scaling: numbers.Scaling, channels: int) -> Convolution:
-    taps = _taps(range(window.kernel[0]), range(window.kernel[1]))
-    phase = Phase(window.kernel, taps, (-window.pad[0], -window.pad[2]))
-    return Convolution((phase,), scaling, channels, stride=window.stride)
-
-
-def _dilated(window: Window, scaling: numbers.Scaling, channels: int) -> Convolution:
-    """Rows and columns a dilation apart are neighbours to CONV; one phase for each remainder."""
-    taps = _taps(range(window.kernel[0]), range(window.kernel[1]))
-    down, across = window.dilation
-    phases = tuple(
-        Phase(window.kernel, taps, (a - window.pad[0], b - window.pad[2]), (a, b))
-        for a in range(down)
-        for b in range(across)
-    )
-    return Convolution(phases, scaling, channels, spacing=window.dilation, step=window.dilation)
-
-
-def _transposed(window: Window, scaling: numbers.Scaling, channels: int) -> Convolution:
-    """Outputs with one remainder of the stride see one part of the kernel (docs/dpu.md 4.3: stored flipped)."""
-    (kh, kw), (sh, sw), (top, _, left, _) = window.kernel, window.stride, window.pad
-    phases = []
-    for a in range(sh):
-        for b in range(sw):
-            rows, row = _part(kh, sh, kh - 1 - top, a)
-            columns, column = _part(kw, sw, kw - 1 - left, b)
-            phases.append(Phase((len(rows), len(columns)), _taps(rows, columns), (row, column), (a, b)))
-    return Convolution(tuple(phases), scaling, channels, step=window.stride)
-
-
-def _part(kernel: int, stride: int, pad: int, output: int) -> tuple[range, int]:
-    """Kernel positions that outputs of a remainder meet inputs at, and the first one's input."""
-    first = (pad - output) % stride
-    return range(first, kernel, stride), (output + first - pad) // stride
-
-
-def _taps(rows: range, columns: range) -> tuple[tuple[int, int], ...]:
-    return tuple((y, x) for y in rows for x in columns)
