@@ -50,6 +50,7 @@ TAKEN = [
     one("resize", scale=(2.0, 2.0)),
     one("resize", scale=(2.0, 2.0), mode="bilinear", half_pixel=True),
     one("pad", pads=(0, 0, 1, 1, 1, 1, 0, 0)),
+    one("pad", pads=(0, 0, 1, 0, 0, 1, 0, 0), mode="symmetric"),
     one("slice", begin=(0, 0, 0, 12), end=(1, 16, 16, 24), strides=(1, 1, 1, 1)),
     one("reshape", shape=(1, 16 * 16 * 24)),
 ]
@@ -84,6 +85,8 @@ LEFT = [
     (one("resize", scale=(2.0, 2.0), align_corners=True), "align corners", "align_corners"),
     (one("slice", begin=(0, 0, 0, 0), end=(1, 16, 16, 24), strides=(1, 2, 1, 1)), "stride 1", "(1, 2, 1, 1)"),
     (one("slice", begin=(0, 1, 0, 0), end=(1, 16, 16, 24), strides=(1, 1, 1, 1)), "channels alone", "15"),
+    (one("pad", pads=(0, 0, 2, 2, 2, 2, 0, 0), mode="symmetric"), "mirrors one row", "symmetric"),
+    (one("pad", pads=(0, 0, 0, 0, 0, 0, 0, 4)), "height and width alone", "constant"),
     (one("concat", axis=1), "channels", "axis 1"),
     (one("softmax", axis=3), "no such operator", "softmax"),
     (one("custom", type="PPScatter", shape=(1, 4)), "no such operator", "PPScatter"),

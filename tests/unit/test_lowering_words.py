@@ -13,7 +13,7 @@ from lowwatt.ir import interpreter
 from lowwatt.ir.graph import Graph
 from lowwatt.sim.execute import Executor
 from lowwatt.sim.state import Memory
-from lowwatt.types import Array
+from lowwatt.types import Array, QuantParams
 from small_detector import small_detector
 from yolox_graph import quantized_graph
 
@@ -49,6 +49,21 @@ def test_words_compute_the_reference(make: Callable[[], Graph], schedule: str) -
     for name in graph.outputs:
         assert expected[name].any()
         assert np.array_equal(found[name].ravel(), expected[name].ravel()), name
+
+
+@pytest.mark.parametrize("schedule", ["vendor", "best"])
+@pytest.mark.parametrize(
+    "pads, mode", [((1, 1, 1, 1), "symmetric"), ((1, 0, 0, 1), "symmetric"), ((2, 1, 0, 3), "constant")]
+)
+def test_a_border_is_a_constant_or_the_edge_mirrored(pads: tuple[int, ...], mode: str, schedule: str) -> None:
+    graph, quant = Graph("border"), QuantParams.power_of_two(4)
+    x = graph.add_input("x", (1, 5, 6, 16), quant)
+    y = graph.add("max_pool", [x], "y", kernel=(2, 2), stride=(1, 1), quant=quant)
+    z = graph.add("pad", [y], "z", pads=(0, 0, *pads, 0, 0), mode=mode, value=1.0, quant=quant)
+    graph.outputs = [graph.add("max_pool", [z], "pool", kernel=(2, 2), stride=(1, 1), quant=quant)]
+    inputs = {"x": np.random.default_rng(3).integers(-128, 128, (1, 5, 6, 16), np.int8)}
+    found, expected = execute(compile(graph, schedule=schedule), inputs), interpreter.run(graph, inputs)
+    assert np.array_equal(found["pool"].ravel(), expected["pool"].ravel())
 
 
 def test_it_is_the_words_that_compute() -> None:

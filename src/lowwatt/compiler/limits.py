@@ -182,6 +182,13 @@ def channel_slice(s: Subject) -> str:
     return "" if whole else f"{shape} cut to {s.graph.tensor(s.node.name).shape}"
 
 
+def border(s: Subject) -> str:
+    """A padding goes round height and width alone, and mirrors one row and column at most."""
+    pads, mode = tuple(s.node.attrs["pads"]), s.node.attrs["mode"]
+    around = not any((*pads[:2], *pads[6:]))
+    return "" if around and (mode == "constant" or max(pads) <= 1) else f"{mode}, {pads}"
+
+
 def resize_scale(s: Subject) -> str:
     """Nearest resize has whole factors; bilinear 2, 4 or 8 (2 or 4 with half pixels), equal in height and width."""
     attrs = s.node.attrs

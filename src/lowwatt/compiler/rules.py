@@ -48,7 +48,7 @@ _ISA0: Mapping[str, Limits] = {
     "batch_norm": _MAP,
     "concat": (at.channel_axis,),
     "slice": (*_MAP, at.channel_slice),
-    "pad": _MAP,
+    "pad": (*_MAP, at.border),
     "resize": (*_MAP, at.resize_scale, at.resize_alignment),
     "reshape": (),
     "fix": (),
@@ -208,5 +208,6 @@ _REMEDIES = {
     "resize": "use nearest with a whole factor",
     "transpose": "keep maps in one layout; end the graph before reordering",
     "concat": "join channels only",
+    "pad": "pad with a constant",
     "batch_norm": "fold it into the convolution before it",
 }

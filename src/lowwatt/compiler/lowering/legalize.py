@@ -100,7 +100,7 @@ def blend_by_convolution(graph: Graph) -> None:
         edge = f"{node.name}.edge"
         shape = (batch, height + 2, width + 2, channels)
         graph.tensors[edge] = type(source)(edge, shape, source.dtype, source.quant)
-        pads = {"pads": (0, 0, 1, 1, 1, 1, 0, 0), "mode": "edge", "value": 0.0}
+        pads = {"pads": (0, 0, 1, 1, 1, 1, 0, 0), "mode": "symmetric", "value": 0.0}
         graph.nodes.insert(graph.nodes.index(node), Node(edge, "pad", [node.inputs[0]], pads, node.origin))
         weights, digits = _tent_weights(tent, channels)
         quant = None if source.quant is None else QuantParams.power_of_two(digits)
