@@ -67,25 +67,16 @@ class Place:
     def put(self, op: str, inputs: Sequence[str], quant: QuantParams | None, **attrs: Any) -> str:
         """An operator in front of the node; one that is there already and does the same serves as well."""
         full = spec(op).complete(attrs, where=self.node.name)
-        end = self.graph.nodes.index(self.node)
-        for known in self.graph.nodes[:end]:
+        for known in self.graph.nodes[: self.graph.nodes.index(self.node)]:
             same = known.op == op and known.inputs == list(inputs) and known.attrs == full
             if same and self.graph.tensor(known.name).quant == quant:
                 return known.name
-        name = self._fresh(op)
-        self.graph.add(op, inputs, name, origin=self.node.origin, quant=quant, **attrs)
-        self.graph.nodes.insert(end, self.graph.nodes.pop())
-        return name
+        return self.graph.insert(self.node, op, inputs, self._fresh(op), quant=quant, **attrs)
 
     def constant(self, data: Array, quant: QuantParams | None) -> str:
         """A constant: integers where `quant` is given, else float32."""
         values = data.astype(np.float32 if quant is None else quant.dtype)
         return self.graph.add_constant(self._fresh("constant"), np.ascontiguousarray(values), quant)
-
-    def become(self, op: str, inputs: Sequence[str], **attrs: Any) -> None:
-        """Let the node do something else; name, shape and quantization of its output stay."""
-        self.node.op, self.node.inputs = op, list(inputs)
-        self.node.attrs = spec(op).complete(attrs, where=self.node.name)
 
     def _fresh(self, word: str) -> str:
         number = 1

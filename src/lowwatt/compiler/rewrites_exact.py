@@ -37,7 +37,7 @@ def chain_pools(at: Place) -> None:
         if step < count - 1:
             source = at.put("max_pool", [source], quant, stride=(1, 1), **window)
         else:
-            at.become("max_pool", [source], stride=attrs["stride"], **window)
+            at.node.become("max_pool", [source], stride=attrs["stride"], **window)
 
 
 def _pieces(kernel: int, before: int, behind: int, count: int) -> Pieces:
@@ -91,7 +91,7 @@ def _merge(conv: Place, source: str, step: tuple[int, ...], offsets: list[tuple[
     attrs = dict(conv.node.attrs)
     attrs["stride"] = tuple(s * f for s, f in zip(attrs["stride"], step, strict=True))
     attrs["pad"] = tuple(p * step[index // 2] for index, p in enumerate(attrs["pad"]))
-    conv.become("conv2d", [source, conv.constant(weights, conv.quant(1)), *conv.node.inputs[2:]], **attrs)
+    conv.node.become("conv2d", [source, conv.constant(weights, conv.quant(1)), *conv.node.inputs[2:]], **attrs)
 
 
 def slice_as_pool(at: Place) -> None:
@@ -103,7 +103,7 @@ def slice_as_pool(at: Place) -> None:
     at.require(
         not any(at.node.attrs["begin"]) and at.output == whole, "it does not go from the first pixel to the last"
     )
-    at.become("max_pool", at.node.inputs, kernel=(1, 1), stride=(down, across))
+    at.node.become("max_pool", at.node.inputs, kernel=(1, 1), stride=(down, across))
 
 
 def widen_convolution(at: Place) -> None:
@@ -116,7 +116,7 @@ def widen_convolution(at: Place) -> None:
     weights = np.zeros((*old.shape[:3], at.shape()[3]), old.dtype)
     weights[..., channels] = old
     operands = [at.node.inputs[0], reader.constant(weights, reader.quant(1)), *conv.inputs[2:]]
-    reader.become("conv2d", operands, **conv.attrs)
+    reader.node.become("conv2d", operands, **conv.attrs)
 
 
 def select_channels(at: Place) -> None:
@@ -126,7 +126,7 @@ def select_channels(at: Place) -> None:
     weights = np.zeros((at.output[3], 1, 1, at.shape()[3]))
     weights[np.arange(at.output[3]), 0, 0, np.arange(at.shape()[3])[channels]] = 1 if one is None else 1 / one.scale
     _require_shift(at, [at.quant(), one, fo])
-    at.become("conv2d", [at.node.inputs[0], at.constant(weights, one)])
+    at.node.become("conv2d", [at.node.inputs[0], at.constant(weights, one)])
 
 
 def _channels(at: Place) -> slice:
@@ -146,7 +146,7 @@ def dense_groups(at: Place) -> None:
         rows = slice(group * outputs, (group + 1) * outputs)
         weights[rows, ..., group * inputs : (group + 1) * inputs] = old[rows]
     operands = [at.node.inputs[0], at.constant(weights, at.quant(1)), *at.node.inputs[2:]]
-    at.become("conv2d", operands, **{**at.node.attrs, "group": 1})
+    at.node.become("conv2d", operands, **{**at.node.attrs, "group": 1})
 
 
 def scale_as_depthwise(at: Place) -> None:
@@ -162,7 +162,7 @@ def scale_as_depthwise(at: Place) -> None:
     at.require(at.shape(1 - index) == at.output, "the map is repeated")
     _require_shift(at, [at.quant(0), at.quant(1), at.graph.tensor(at.node.name).quant])
     weights = at.constant(np.broadcast_to(factor.reshape(-1), (1, 1, 1, channels)), at.quant(index))
-    at.become("depthwise_conv2d", [at.node.inputs[1 - index], weights], **at.node.attrs)
+    at.node.become("depthwise_conv2d", [at.node.inputs[1 - index], weights], **at.node.attrs)
 
 
 def _require_shift(at: Place, formats: Sequence[QuantParams | None]) -> None:
@@ -184,7 +184,7 @@ def repeat_operand(at: Place) -> None:
             name = at.put("resize", [name], tensor.quant, scale=(float(at.output[1]), float(at.output[2])))
         names.append(name)
     at.require(names != at.node.inputs, "no operand is of one pixel")
-    at.become(at.node.op, names, **at.node.attrs)
+    at.node.become(at.node.op, names, **at.node.attrs)
 
 
 def as_map(at: Place) -> None:
@@ -202,7 +202,7 @@ def as_map(at: Place) -> None:
         for name, shape in zip(at.node.inputs, shapes, strict=True)
     ]
     done = at.put(at.node.op, lifted, at.graph.tensor(at.node.name).quant, **attrs)
-    at.become("reshape", [done], shape=at.output)
+    at.node.become("reshape", [done], shape=at.output)
 
 
 def split_outputs(at: Place) -> None:
@@ -216,7 +216,7 @@ def split_outputs(at: Place) -> None:
         if len(at.node.inputs) > 2:
             operands.append(at.constant(at.data(2)[first : first + most], at.quant(2)))
         parts.append(at.put("conv2d", operands, at.graph.tensor(at.node.name).quant, **at.node.attrs))
-    at.become("concat", parts, axis=3)
+    at.node.become("concat", parts, axis=3)
 
 
 def split_average(at: Place) -> None:
@@ -230,7 +230,7 @@ def split_average(at: Place) -> None:
     source = at.node.inputs[0]
     for factor in factors[:-1]:
         source = at.put("avg_pool", [source], None, kernel=(factor, factor), stride=(factor, factor))
-    at.become("avg_pool", [source], kernel=(factors[-1],) * 2, stride=(factors[-1],) * 2)
+    at.node.become("avg_pool", [source], kernel=(factors[-1],) * 2, stride=(factors[-1],) * 2)
 
 
 def _factors(side: int) -> list[int]:
@@ -252,7 +252,7 @@ def average_as_depthwise(at: Place) -> None:
     at.require(attrs["count_include_pad"] or not any(attrs["pad"]), "its divisor leaves the padding out")
     kernel = attrs["kernel"]
     weights = at.constant(np.full((1, *kernel, at.output[3]), 1 / prod(kernel)), None)
-    at.become("depthwise_conv2d", [at.node.inputs[0], weights], stride=attrs["stride"], pad=attrs["pad"])
+    at.node.become("depthwise_conv2d", [at.node.inputs[0], weights], stride=attrs["stride"], pad=attrs["pad"])
 
 
 def split_kernel(at: Place) -> None:
@@ -270,7 +270,7 @@ def split_kernel(at: Place) -> None:
         taps = at.constant(weights[:, i::down, j::across], None)
         bias = at.node.inputs[2:] if not parts else []
         parts.append(at.put("conv2d", [at.node.inputs[0], taps, *bias], None, stride=attrs["stride"], **window))
-    at.become("add", parts, activation=attrs["activation"])
+    at.node.become("add", parts, activation=attrs["activation"])
 
 
 def _dilation(weights: Array) -> tuple[int, int]:

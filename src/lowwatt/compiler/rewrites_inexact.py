@@ -11,14 +11,14 @@ def replace_silu(at: Place) -> None:
     """SiLU and hard-swish become hard-swish where the machine has it, else ReLU."""
     has_hard_swish = takes(at, "hard_swish")
     at.require(at.node.op == "silu" or not has_hard_swish, "hard-swish is not what keeps it from the accelerator")
-    at.become("hard_swish" if has_hard_swish else "relu", at.node.inputs)
+    at.node.become("hard_swish" if has_hard_swish else "relu", at.node.inputs)
 
 
 def replace_sigmoid(at: Place) -> None:
     """A sigmoid inside the network becomes hard-sigmoid, where the machine has it."""
     at.require(takes(at, "hard_sigmoid"), "the machine has no hard-sigmoid")
     at.require(_inside(at), "it makes an output: end the graph before it, lowwatt decodes raw outputs")
-    at.become("hard_sigmoid", at.node.inputs)
+    at.node.become("hard_sigmoid", at.node.inputs)
 
 
 def change_slope(at: Place) -> None:

@@ -42,6 +42,13 @@ class Node:
     attrs: dict[str, Any] = field(default_factory=dict)
     origin: str = ""
 
+    def become(self, op: str, inputs: Iterable[str], **attrs: Any) -> None:
+        """Do something else; name, shape and quantization of the output stay. Attributes are completed as in `add`."""
+        from lowwatt.ir.ops import spec
+
+        self.op, self.inputs = op, list(inputs)
+        self.attrs = spec(op).complete(attrs, where=self.name)
+
 
 @dataclass(slots=True)
 class Graph:
@@ -90,6 +97,12 @@ class Graph:
         shape = spec(op).output_shape(node, [self.tensor(i).shape for i in node.inputs])
         self._new(Tensor(name, shape, "float32" if quant is None else quant.dtype, quant))
         self.nodes.append(node)
+        return name
+
+    def insert(self, before: Node, op: str, inputs: Iterable[str], name: str, **given: Any) -> str:
+        """As `add`, right in front of a node and of that node's origin."""
+        self.add(op, inputs, name, origin=before.origin, **given)
+        self.nodes.insert(self.nodes.index(before), self.nodes.pop())
         return name
 
     def _new(self, tensor: Tensor) -> None:

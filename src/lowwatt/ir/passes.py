@@ -7,7 +7,6 @@ to rounding of float32) and the names of inputs and outputs. `prepare_for_quanti
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,6 @@ from lowwatt.errors import ToolError
 from lowwatt.ir.fold import fold_constants
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.ir.moves import cancel_transposes, sink_transposes, straighten_moves
-from lowwatt.ir.ops import spec
 from lowwatt.ir.ops.activation import LEAKY_SLOPE
 from lowwatt.ir.patterns import fuse_hard, fuse_silu
 from lowwatt.types import Array
@@ -91,7 +89,7 @@ def lower_batch_norm(graph: Graph) -> bool:
         scale, shift = affine
         weights = _new_constant(graph, f"{node.name}.weight", scale.reshape(1, 1, 1, -1))
         bias = _new_constant(graph, f"{node.name}.bias", shift)
-        _become(node, "depthwise_conv2d", [node.inputs[0], weights, bias], {})
+        node.become("depthwise_conv2d", [node.inputs[0], weights, bias])
         changed = True
     graph.prune()
     return changed
@@ -125,10 +123,10 @@ def global_mean_to_pool(graph: Graph) -> bool:
             continue
         attrs = {"kernel": shape[1:3], "stride": shape[1:3]}
         if node.attrs["keepdims"]:
-            _become(node, "avg_pool", node.inputs, attrs)
+            node.become("avg_pool", node.inputs, **attrs)
         else:
-            pooled = _insert_before(graph, node, "avg_pool", f"{node.name}.pool", attrs)
-            _become(node, "reshape", [pooled], {"shape": graph.tensor(node.name).shape})
+            pooled = graph.insert(node, "avg_pool", node.inputs[:1], f"{node.name}.pool", **attrs)
+            node.become("reshape", [pooled], shape=graph.tensor(node.name).shape)
         changed = True
     return changed
 
@@ -337,15 +335,3 @@ def _is_fusable(node: Node) -> bool:
     if node.op == "leaky_relu":
         return bool(abs(node.attrs["alpha"] - LEAKY_SLOPE) < 1e-6)
     return node.op in ("relu", "relu6")
-
-
-def _become(node: Node, op: str, inputs: Sequence[str], attrs: dict[str, Any]) -> None:
-    node.op, node.inputs = op, list(inputs)
-    node.attrs = spec(op).complete(attrs, where=node.name)
-
-
-def _insert_before(graph: Graph, node: Node, op: str, name: str, attrs: dict[str, Any]) -> str:
-    """A new node in front of `node` that reads its first input."""
-    made = graph.add(op, [node.inputs[0]], name, origin=node.origin, **attrs)
-    graph.nodes.insert(graph.nodes.index(node), graph.nodes.pop())
-    return made

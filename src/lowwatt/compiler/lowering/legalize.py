@@ -12,7 +12,6 @@ import numpy as np
 
 from lowwatt.ir.arithmetic import HARD_SIGMOID_FIX_POINT
 from lowwatt.ir.graph import Graph, Node
-from lowwatt.ir.ops import spec
 from lowwatt.ir.ops.activation import hard_input_fix_point
 from lowwatt.types import QuantParams
 
@@ -33,22 +32,22 @@ def split_hard_activations(graph: Graph) -> None:
     for node in list(graph.nodes):
         name = node.attrs.get("activation")
         if name in ("hard_sigmoid", "hard_swish"):
-            before = _put_before(graph, node, f"{node.name}.linear", node.op, dict(node.attrs, activation="none"))
             quant = graph.tensor(node.name).quant
             if quant is not None:
-                graph.tensor(before).quant = QuantParams.power_of_two(hard_input_fix_point(node, quant))
-            node.op, node.inputs, node.attrs = name, [before], {}
+                quant = QuantParams.power_of_two(hard_input_fix_point(node, quant))
+            attrs = {**node.attrs, "activation": "none"}
+            linear = graph.insert(node, node.op, node.inputs, f"{node.name}.linear", quant=quant, **attrs)
+            node.become(name, [linear])
 
 
 def split_hard_swish(graph: Graph) -> None:
     """hard-swish is its input times the input's hard-sigmoid at fix point 7 (docs/dpu.md 3.7)."""
     for node in list(graph.nodes):
         if node.op == "hard_swish":
-            gate = _put_before(graph, node, f"{node.name}.gate", "hard_sigmoid", {})
-            if graph.tensor(node.name).quant is not None:
-                graph.tensor(gate).quant = QuantParams.power_of_two(HARD_SIGMOID_FIX_POINT)
-            node.op, node.inputs = "mul", [node.inputs[0], gate]
-            node.attrs = spec("mul").complete({}, node.name)
+            floats = graph.tensor(node.name).quant is None
+            quant = None if floats else QuantParams.power_of_two(HARD_SIGMOID_FIX_POINT)
+            gate = graph.insert(node, "hard_sigmoid", node.inputs, f"{node.name}.gate", quant=quant)
+            node.become("mul", [node.inputs[0], gate])
 
 
 def widen_depthwise(graph: Graph) -> None:
@@ -96,20 +95,17 @@ def blend_by_convolution(graph: Graph) -> None:
             continue
         source, scale = graph.tensor(node.inputs[0]), int(node.attrs["scale"][0])
         low, tent = _tent(scale, bool(node.attrs["half_pixel"]))
-        batch, height, width, channels = source.shape
-        edge = f"{node.name}.edge"
-        shape = (batch, height + 2, width + 2, channels)
-        graph.tensors[edge] = type(source)(edge, shape, source.dtype, source.quant)
-        pads = {"pads": (0, 0, 1, 1, 1, 1, 0, 0), "mode": "symmetric", "value": 0.0}
-        graph.nodes.insert(graph.nodes.index(node), Node(edge, "pad", [node.inputs[0]], pads, node.origin))
-        weights, digits = _tent_weights(tent, channels)
+        pads = (0, 0, 1, 1, 1, 1, 0, 0)
+        edge = graph.insert(
+            node, "pad", node.inputs, f"{node.name}.edge", quant=source.quant, pads=pads, mode="symmetric"
+        )
+        weights, digits = _tent_weights(tent, source.shape[3])
         quant = None if source.quant is None else QuantParams.power_of_two(digits)
         constant = f"{node.name}.tent"
         graph.add_constant(constant, weights if quant is not None else weights.astype(np.float32), quant)
         first, last = scale - low, low + len(tent)
-        attrs = {"stride": (scale, scale), "pad": (first, last, first, last)}
-        node.op, node.inputs = "transposed_conv2d", [edge, constant]
-        node.attrs = spec(node.op).complete(attrs, node.name)
+        pad = (first, last, first, last)
+        node.become("transposed_conv2d", [edge, constant], stride=(scale, scale), pad=pad)
 
 
 def _tent(scale: int, half_pixel: bool) -> tuple[int, list[int]]:
@@ -137,9 +133,8 @@ def move_fix_points(graph: Graph) -> None:
     for node in list(graph.nodes):
         source, out = graph.tensor(node.inputs[0]).quant, graph.tensor(node.name).quant
         if node.op in ("max_pool", "resize", "pad") and source != out:  # a bilinear resize is no resize any more
-            before = _put_before(graph, node, f"{node.name}.raw", node.op, dict(node.attrs))
-            graph.tensor(before).quant = source
-            node.op, node.inputs, node.attrs = "identity", [before], {}
+            raw = graph.insert(node, node.op, node.inputs, f"{node.name}.raw", quant=source, **node.attrs)
+            node.become("identity", [raw])
 
 
 def separate_concats(graph: Graph) -> None:
@@ -191,19 +186,6 @@ def copies(graph: Graph) -> Iterator[str]:
             yield node.name
 
 
-def _put_before(graph: Graph, node: Node, name: str, op: str, attrs: dict[str, object]) -> str:
-    """A new node with a node's inputs and output shape, right before it."""
-    shape = graph.tensor(node.name).shape
-    new = Node(name, op, list(node.inputs), spec(op).complete(attrs, name), node.origin)
-    graph.tensors[name] = type(graph.tensor(node.name))(name, shape, graph.tensor(node.name).dtype)
-    graph.nodes.insert(graph.nodes.index(node), new)
-    return name
-
-
 def _copy(graph: Graph, before: Node, source: str, name: str) -> str:
     """An identity of `source`, at the fix point that `before` has, in front of it."""
-    old = graph.tensor(source)
-    quant = graph.tensor(before.name).quant
-    graph.tensors[name] = type(old)(name, old.shape, old.dtype, quant)
-    graph.nodes.insert(graph.nodes.index(before), Node(name, "identity", [source], {}, before.origin))
-    return name
+    return graph.insert(before, "identity", [source], name, quant=graph.tensor(before.name).quant)
