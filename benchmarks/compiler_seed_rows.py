@@ -9,56 +9,38 @@ is that of each row under the fit to all seven; the second figure leaves the row
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-
-import numpy as np
 
 from lowwatt.compiler import compile
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from verdict import conclude
 
-from lpcv2021 import LATENCY_ROWS
+from lpcv2021 import LATENCY_ROWS, HostTerm, TimedRow
 from yolox_graph import yolox_graph
 
 BAR, BAR_LEFT_OUT = 1.0, 1.5
-Row = tuple[float, float, int]
-"""Published milliseconds, accelerator's milliseconds, output elements."""
 
 
-def fit(rows: Sequence[Row]) -> tuple[float, float]:
-    """ns an element and ms a frame, by least squares of the relative errors."""
-    published, dpu, elements = (np.array(column, float) for column in zip(*rows, strict=True))
-    terms = np.stack([elements * 1e-6, np.ones(len(rows))], axis=1) / published[:, None]
-    element, frame = np.linalg.lstsq(terms, 1 - dpu / published, rcond=None)[0]
-    return float(element), float(frame)
-
-
-def error(row: Row, host: tuple[float, float]) -> float:
-    """Percent by which a row's latency is modelled too long."""
-    published, dpu, elements = row
-    return 100 * ((dpu + host[0] * elements * 1e-6 + host[1]) / published - 1)
-
-
-def measured() -> list[Row]:
+def measured() -> list[TimedRow]:
     rows = []
     for row in LATENCY_ROWS:
         graph = yolox_graph(row.width, row.side, row.channels, row.spp)
         elements = sum(prod(graph.tensor(name).shape[1:]) for name in graph.outputs)
-        rows.append((row.latency_ms, compile(graph, "ultra96v2-lpcv").dpu_ms, elements))
+        rows.append(TimedRow(row.latency_ms, compile(graph, "ultra96v2-lpcv").dpu_ms, elements))
     return rows
 
 
 def main() -> int:
     rows = measured()
-    host = fit(rows)
-    print(f"host: {host[0]:.1f} ns an output element + {host[1]:.2f} ms a frame")
-    errors = [error(row, host) for row in rows]
-    left_out = [error(row, fit(rows[:k] + rows[k + 1 :])) for k, row in enumerate(rows)]
-    for published, row, one, other in zip(LATENCY_ROWS, rows, errors, left_out, strict=True):
-        print(f"{published.name:24} {row[0]:7.3f} ms, DPU {row[1]:6.2f}: {one:+5.2f} %, left out {other:+5.2f} %")
+    host = HostTerm.fit(rows)
+    print(f"host: {host.element_ns:.1f} ns an output element + {host.frame_ms:.2f} ms a frame")
+    errors = [100 * row.error(host) for row in rows]
+    left_out = [100 * row.error(fit) for row, fit in zip(rows, HostTerm.left_out(rows), strict=True)]
+    for known, row, error, other in zip(LATENCY_ROWS, rows, errors, left_out, strict=True):
+        times = f"{row.published:7.3f} ms, DPU {row.dpu_ms:6.2f}"
+        print(f"{known.name:24} {times}: {error:+5.2f} %, left out {other:+5.2f} %")
     mean, without = (sum(map(abs, found)) / len(found) for found in (errors, left_out))
     holds = mean <= BAR and without <= BAR_LEFT_OUT
     figure, bar = f"{mean:.2f} % (leave-one-out {without:.2f} %)", f"{BAR} % ({BAR_LEFT_OUT} %)"

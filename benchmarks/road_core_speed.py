@@ -16,28 +16,14 @@ import numpy as np
 
 from lowwatt.backends import Backend, open_backend
 from lowwatt.backends.kernels import load_core
-from lowwatt.ir.graph import Graph
-from lowwatt.types import QuantParams
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from verdict import conclude
 
-from yolox_graph import yolox_graph
+from yolox_graph import quantized_yolox_graph
 
 BAR_MS = 60.0
 RUNS = 20
-
-
-def quantized_yolox() -> Graph:
-    """The graph with int8 tensors; weights at fix point 7, so that maps neither die out nor saturate whole."""
-    graph = yolox_graph(0.375, 320, 1)
-    random = np.random.default_rng(0)
-    for tensor in graph.tensors.values():
-        tensor.quant = QuantParams.power_of_two(7 if tensor.is_constant else 0)
-        tensor.dtype = "int8"
-        if tensor.is_constant:
-            tensor.data = random.integers(-16, 17, tensor.shape).astype(np.int8)
-    return graph
 
 
 def best_ms(backend: Backend, image: np.ndarray) -> float:
@@ -51,7 +37,7 @@ def best_ms(backend: Backend, image: np.ndarray) -> float:
 
 
 def main() -> int:
-    graph = quantized_yolox()
+    graph = quantized_yolox_graph(0.375, 320)
     image = np.random.default_rng(1).integers(0, 128, (1, 320, 320, 1)).astype(np.int8)
     print(f"{platform.machine()}, kernels {', '.join(load_core().kernels())}")
     for optimise in (False, True):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 
 class LatencyRow(NamedTuple):
@@ -15,6 +18,37 @@ class LatencyRow(NamedTuple):
     spp: bool
     latency_ms: float
     dpu_ms: float
+
+
+class TimedRow(NamedTuple):
+    """A published latency, and what a program takes: milliseconds of the accelerator, elements of output."""
+
+    published: float
+    dpu_ms: float
+    elements: int
+
+    def error(self, host: HostTerm) -> float:
+        """How much too long the latency is modelled, as a part of the published one."""
+        return (self.dpu_ms + host.element_ns * 1e-6 * self.elements + host.frame_ms) / self.published - 1
+
+
+class HostTerm(NamedTuple):
+    """What the processor adds to a frame."""
+
+    element_ns: float
+    frame_ms: float
+
+    @classmethod
+    def fit(cls, rows: Sequence[TimedRow]) -> HostTerm:
+        """By least squares of the relative errors."""
+        published, dpu, elements = (np.array(column, float) for column in zip(*rows, strict=True))
+        terms = np.stack([elements * 1e-6, np.ones(len(rows))], axis=1) / published[:, None]
+        return cls(*np.linalg.lstsq(terms, 1 - dpu / published, rcond=None)[0].tolist())
+
+    @classmethod
+    def left_out(cls, rows: Sequence[TimedRow]) -> list[HostTerm]:
+        """For each row the fit to all others."""
+        return [cls.fit([*rows[:k], *rows[k + 1 :]]) for k in range(len(rows))]
 
 
 class ScoreRow(NamedTuple):

@@ -78,6 +78,18 @@ def yolox_graph(width: float, size: int, channels: int = 1, spp: bool = True, cl
     return YoloxGraph(width, size, channels, spp, classes).graph
 
 
+def quantized_yolox_graph(width: float, size: int, seed: int = 0) -> Graph:
+    """It with int8 tensors and random weights at fix point 7, so that maps neither die out nor saturate whole."""
+    graph = yolox_graph(width, size)
+    random = np.random.default_rng(seed)
+    for tensor in graph.tensors.values():
+        tensor.quant = QuantParams.power_of_two(7 if tensor.is_constant else 0)
+        tensor.dtype = "int8"
+        if tensor.is_constant:
+            tensor.data = random.integers(-16, 17, tensor.shape).astype(np.int8)
+    return graph
+
+
 def quantized_graph() -> Graph:
     """A convolution with ReLU, an addition, a pool: 8x8x3 in, 4x4x6 out, random weights."""
     random = np.random.default_rng(7)

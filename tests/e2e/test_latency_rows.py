@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from lowwatt.compiler import Program, compile
-from lpcv2021 import LATENCY_ROWS, LatencyRow
+from lpcv2021 import LATENCY_ROWS, HostTerm, LatencyRow, TimedRow
 from yolox_graph import yolox_graph
 
 
@@ -19,32 +18,24 @@ def _compile(row: LatencyRow) -> Program:
     return compile(yolox_graph(row.width, row.side, row.channels, row.spp))
 
 
-def _host(rows: Sequence[LatencyRow]) -> tuple[float, float]:
-    """Nanoseconds an output element and milliseconds a frame, by least squares of the relative errors."""
-    published = np.array([row.latency_ms for row in rows])
-    dpu = np.array([_compile(row).dpu_ms for row in rows])
-    terms = np.stack([[_elements(row) * 1e-6 for row in rows], np.ones(len(rows))], axis=1) / published[:, None]
-    element, frame = np.linalg.lstsq(terms, 1 - dpu / published, rcond=None)[0]
-    return float(element), float(frame)
-
-
 def _elements(row: LatencyRow) -> int:
     """85 values at each of the anchor points of three strides."""
     return 85 * (row.side // 8) ** 2 * 21 // 16
 
 
-def _error(row: LatencyRow, host: tuple[float, float]) -> float:
-    return abs((_compile(row).dpu_ms + host[0] * _elements(row) * 1e-6 + host[1]) / row.latency_ms - 1)
+def _timed() -> list[TimedRow]:
+    return [TimedRow(row.latency_ms, _compile(row).dpu_ms, _elements(row)) for row in LATENCY_ROWS]
 
 
 def test_latency_rows_with_the_host_fitted() -> None:
-    host = _host(LATENCY_ROWS)
-    assert np.mean([_error(row, host) for row in LATENCY_ROWS]) <= 0.01
+    rows = _timed()
+    host = HostTerm.fit(rows)
+    assert np.mean([abs(row.error(host)) for row in rows]) <= 0.01
 
 
 def test_latency_rows_each_left_out_of_the_fit() -> None:
-    others = ([other for other in LATENCY_ROWS if other is not row] for row in LATENCY_ROWS)
-    errors = [_error(row, _host(rest)) for row, rest in zip(LATENCY_ROWS, others, strict=True)]
+    rows = _timed()
+    errors = [abs(row.error(host)) for row, host in zip(rows, HostTerm.left_out(rows), strict=True)]
     assert np.mean(errors) <= 0.015
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import ceil
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from lowwatt.compiler.lowering.memory import Constants, place
 from lowwatt.compiler.lowering.order import spread
 from lowwatt.compiler.lowering.phases import dilated, plain, transposed
 from lowwatt.compiler.subject import FeatureMap, Subject, Window, macs_of
+from lowwatt.compiler.workload import packs
 from lowwatt.errors import ToolError
 from lowwatt.ir import arithmetic
 from lowwatt.ir.graph import Graph, Node
@@ -155,9 +155,9 @@ class Builder:
     def _packs(self, layer: Layer, window: Window) -> bool:
         """Channel augmentation: LOAD puts the kernel's columns beside few input channels, where that takes fewer cycles
         (docs/dpu.md 8.3: at most 32 bytes, which the widths of the padding fields explain)."""
-        lanes, packed = self.target.array.input_channels, layer.source.channels * window.kernel[1]
-        fewer = ceil(packed / lanes) < window.kernel[1] * ceil(layer.source.channels / lanes)
-        fits = packed <= _PACKED_BYTES and window.pad[2] * layer.source.channels < _PACKED_BYTES
+        channels, columns = layer.source.channels, window.kernel[1]
+        fewer = packs(channels, columns, self.target.array.input_channels)
+        fits = channels * columns <= _PACKED_BYTES and window.pad[2] * channels < _PACKED_BYTES
         return self.target.options.augmentation and fewer and fits
 
     def _is_dense(self, name: str) -> bool:
