@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,19 +16,30 @@ Shape = tuple[int, ...]
 Array = NDArray[Any]
 
 
+Rounding = Literal["DPU_ROUND", "STD_ROUND", "PY3_ROUND"]
+"""How halves round, by XIR's names: up, away from zero, to even (`lowwatt.ir.arithmetic.ROUNDINGS`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class QuantParams:
     """How integers of a tensor stand for real values: real = (q - zero_point) * scale, q in [qmin, qmax].
+
+    `scale` is one number, or one for each index along `axis` (weights by output channel; zero_point is 0 then).
+    `narrow` leaves the lowest integer of a signed type out, so that the range is symmetric. `rounding` says how real
+    values become integers.
 
     >>> q = QuantParams.power_of_two(4)
     >>> q.scale, q.fix_point, q.qmin, q.qmax
     (0.0625, 4, -128, 127)
     """
 
-    scale: float
+    scale: float | tuple[float, ...]
     zero_point: int = 0
     bits: int = 8
     signed: bool = True
+    axis: int | None = None
+    narrow: bool = False
+    rounding: Rounding = "DPU_ROUND"
 
     @classmethod
     def power_of_two(cls, fix_point: int, bits: int = 8, signed: bool = True) -> QuantParams:
@@ -36,17 +47,37 @@ class QuantParams:
         return cls(math.ldexp(1.0, -fix_point), 0, bits, signed)
 
     @property
+    def is_fixed_point(self) -> bool:
+        """Whether the format is the DPU's: one power-of-two scale, no zero point, halves rounded up."""
+        plain = not self.zero_point and not self.narrow and self.rounding == "DPU_ROUND"
+        return plain and isinstance(self.scale, float) and math.frexp(self.scale)[0] == 0.5
+
+    @property
     def fix_point(self) -> int:
         """Binary digits behind the point; ToolError where the scale is no power of two."""
+        if isinstance(self.scale, tuple):
+            raise ToolError("the tensor has no fix point", why="it has a scale for each channel")
         mantissa, exponent = math.frexp(self.scale)
         if mantissa != 0.5 or self.zero_point != 0:
             raise ToolError("the tensor has no fix point", why=f"scale {self.scale} is not a power of two")
         return 1 - exponent
 
+    def step(self, rank: int) -> NDArray[np.float64]:
+        """The scale, shaped to broadcast against an array of `rank` dimensions.
+
+        >>> QuantParams((0.5, 0.25), axis=0).step(2).shape
+        (2, 1)
+        """
+        if self.axis is None:
+            return np.asarray(self.scale, np.float64)
+        shape = [1] * rank
+        shape[self.axis] = -1
+        return np.asarray(self.scale, np.float64).reshape(shape)
+
     @property
     def qmin(self) -> int:
         """Smallest integer."""
-        return -(1 << (self.bits - 1)) if self.signed else 0
+        return -(1 << (self.bits - 1)) + self.narrow if self.signed else 0
 
     @property
     def qmax(self) -> int:
@@ -65,7 +96,7 @@ class QuantParams:
 
     def dequantize(self, values: Array) -> NDArray[np.float32]:
         """Real values (float32) of integers."""
-        return ((values.astype(np.float64) - self.zero_point) * self.scale).astype(np.float32)
+        return ((values.astype(np.float64) - self.zero_point) * self.step(values.ndim)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

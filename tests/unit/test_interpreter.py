@@ -121,14 +121,22 @@ def _with(op: str, quant: QuantParams | None, source: QuantParams | None = Q(4),
     ("graph", "why"),
     [
         (_with("custom", Q(4), type="Mine", shape=(1, 4)), "custom has no rule here"),
-        (_linear(None), "linear runs on integers alone, and its output carries no quantization"),
-        (_linear(Q(4), source=None), "linear runs on integers alone, and its input x carries no quantization"),
     ],
 )
 def test_what_cannot_run_is_named(graph: Graph, why: str) -> None:
     with pytest.raises(ToolError) as error:
         run(graph, {"x": np.zeros((1, 4), np.int8)})
     assert error.value.where == "y" and error.value.why == why
+
+
+@pytest.mark.parametrize(("out", "source"), [(None, Q(4)), (Q(4), None), (QuantParams(0.1, 3), Q(4))])
+def test_a_layer_without_fix_points_all_round_runs_in_float(
+    out: QuantParams | None, source: QuantParams | None
+) -> None:
+    graph = _linear(out, source)
+    value = run(graph, {"x": np.full((1, 4), 0.25)})["y"]
+    real = value if out is None else out.dequantize(value)
+    assert np.allclose(real, 1.0, atol=0.06)
 
 
 @pytest.mark.parametrize("data", [np.zeros(0, np.int8), np.zeros((8, 3, 3, 3), np.float32)])

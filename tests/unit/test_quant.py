@@ -12,8 +12,10 @@ from lowwatt.ir.graph import Graph  # noqa: E402
 from lowwatt.ir.interpreter import execute, run  # noqa: E402
 from lowwatt.quant import quantize, vitis  # noqa: E402
 from lowwatt.quant.analysis import accumulated_snr, snr_db  # noqa: E402
-from lowwatt.quant.calibration import Histogram, constant_fix_point, widest_fix_point  # noqa: E402
+from lowwatt.quant.calibration import Histogram  # noqa: E402
 from lowwatt.quant.executor import TorchExecutor, fake_quantize  # noqa: E402
+from lowwatt.quant.fit import Samples, fit, widest_fix_point  # noqa: E402
+from lowwatt.quant.scheme import load_scheme  # noqa: E402
 from lowwatt.types import QuantParams  # noqa: E402
 
 RANDOM = np.random.default_rng(7)
@@ -61,7 +63,8 @@ def test_histogram_growth_keeps_every_element() -> None:
 
 def test_least_squares_prefers_a_finer_grid_when_outliers_are_few() -> None:
     data = np.concatenate([RANDOM.normal(0, 0.1, 100_000), [1.5]]).astype(np.float32)
-    assert constant_fix_point(data, "mse") > constant_fix_point(data, "minmax")
+    samples, format = Samples.of_constant(data, None), load_scheme("vitis").weights
+    assert fit(samples, format, "mse").fix_point > fit(samples, format, "minmax").fix_point
 
 
 @pytest.mark.parametrize("method", ["minmax", "mse"])

@@ -58,9 +58,7 @@ class NoKernel(Exception):
 def is_int8(tensor: Tensor) -> bool:
     """True for 8 bits, signed, with a fix point: what the core's kernels take."""
     quant = tensor.quant
-    if quant is None or quant.bits != 8 or not quant.signed or quant.zero_point:
-        return False
-    return bool(np.frexp(quant.scale)[0] == 0.5)
+    return quant is not None and quant.bits == 8 and quant.signed and quant.is_fixed_point
 
 
 # -- the end of an accumulating operator ---------------------------------------------------------------------

@@ -124,7 +124,9 @@ def select_channels(at: Place) -> None:
     channels, fo = _channels(at), at.graph.tensor(at.node.name).quant
     one = QuantParams.power_of_two(6) if at.quantized else None  # 64 * 2^-6
     weights = np.zeros((at.output[3], 1, 1, at.shape()[3]))
-    weights[np.arange(at.output[3]), 0, 0, np.arange(at.shape()[3])[channels]] = 1 if one is None else 1 / one.scale
+    weights[np.arange(at.output[3]), 0, 0, np.arange(at.shape()[3])[channels]] = (
+        1 if one is None else 1 << one.fix_point
+    )
     _require_shift(at, [at.quant(), one, fo])
     at.node.become("conv2d", [at.node.inputs[0], at.constant(weights, one)])
 

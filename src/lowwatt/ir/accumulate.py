@@ -1,4 +1,4 @@
-"""Exact sums of products of small integers: what a convolution's accumulator holds.
+"""Sums of products: what a convolution's accumulator holds. Of small integers they are exact, of real values float64.
 
 Floating-point matrix products of integers are exact while every partial sum fits the mantissa, and BLAS makes
 them many times faster than NumPy's integer loops: float32 for short sums of 8-bit values, float64 else.
@@ -32,7 +32,7 @@ def _convolve(x: Array, weights: Array, stride: Pair, pad: Pads, dilation: Pair)
     acc = 0
     for i, j, tap in _taps(x.astype(kind), (kh, kw), stride, pad, dilation):
         acc = acc + (tap.reshape(-1, channels) @ filters[:, i, j].T).reshape(*tap.shape[:3], out)
-    return _checked(np.asarray(acc, np.float64), kh * kw * channels)
+    return _checked(np.asarray(acc, np.float64), kh * kw * channels, x)
 
 
 def convolve_depthwise(x: Array, weights: Array, stride: Pair, pad: Pads, dilation: Pair) -> Reals:
@@ -44,7 +44,7 @@ def convolve_depthwise(x: Array, weights: Array, stride: Pair, pad: Pads, dilati
     for i, j, tap in _taps(x.astype(kind), (kh, kw), stride, pad, dilation):
         acc = acc + tap[..., None] * filters[i, j]
     sums = np.asarray(acc, np.float64)
-    return _checked(sums.reshape(*sums.shape[:3], channels * mult), kh * kw)
+    return _checked(sums.reshape(*sums.shape[:3], channels * mult), kh * kw, x)
 
 
 def convolve_transposed(x: Array, weights: Array, stride: Pair, pad: Pads) -> Reals:
@@ -65,7 +65,7 @@ def convolve_transposed(x: Array, weights: Array, stride: Pair, pad: Pads) -> Re
 def multiply(x: Array, weights: Array) -> Reals:
     """acc (..., out) of vectors (..., in) and weights (out, in)."""
     kind = _exact_type(x, weights, weights.shape[1])
-    return _checked(np.matmul(x.astype(kind), weights.astype(kind).T).astype(np.float64), weights.shape[1])
+    return _checked(np.matmul(x.astype(kind), weights.astype(kind).T).astype(np.float64), weights.shape[1], x)
 
 
 def _taps(x: Array, kernel: Pair, stride: Pair, pad: Pads, dilation: Pair) -> Iterator[tuple[int, int, Array]]:
@@ -88,15 +88,21 @@ def _taps(x: Array, kernel: Pair, stride: Pair, pad: Pads, dilation: Pair) -> It
 
 
 def _exact_type(x: Array, weights: Array, terms: int) -> type[np.float32] | type[np.float64]:
-    """Float type whose mantissa holds every partial sum of `terms` products."""
+    """Float type whose mantissa holds every partial sum of `terms` products of integers; float64 for real values."""
+    if _is_real(x):
+        return np.float64
     largest = int(np.abs(x, dtype=np.int64).max(initial=0)) * int(np.abs(weights, dtype=np.int64).max(initial=0))
     if largest * terms >= 1 << 53:
         raise ToolError("the operands are too wide for an exact sum", why=f"{terms} products of up to {largest}")
     return np.float32 if largest * terms <= 1 << 24 else np.float64
 
 
-def _checked(acc: Reals, terms: int) -> Reals:
+def _is_real(x: Array) -> bool:
+    return np.issubdtype(x.dtype, np.floating)
+
+
+def _checked(acc: Reals, terms: int, x: Array) -> Reals:
     """The sums themselves; ToolError where the DPU's accumulator would overflow."""
-    if terms << 14 >= ACCUMULATOR_LIMIT and np.abs(acc).max(initial=0) >= ACCUMULATOR_LIMIT:
+    if not _is_real(x) and terms << 14 >= ACCUMULATOR_LIMIT and np.abs(acc).max(initial=0) >= ACCUMULATOR_LIMIT:
         raise ToolError("the accumulator overflows", why=f"a sum of {terms} products reaches 2**30")
     return acc

@@ -67,17 +67,20 @@ def requantize(t: Reals, quant: QuantParams) -> Integers:
     return saturate(round_half_up(t), quant)
 
 
-def quantize(x: Array, quant: QuantParams, round_mode: str = "DPU_ROUND") -> Array:
+def quantize(x: Array, quant: QuantParams, round_mode: str | None = None) -> Array:
     """Integers (the tensor's own dtype) of real values: round(x / scale) + zero_point, saturated.
+
+    They round as the tensor's format says, or by `round_mode`.
 
     >>> quantize(np.array([-0.5, 0.5, 300.0]), QuantParams.power_of_two(0)).tolist()
     [0, 1, 127]
     """
-    if round_mode not in ROUNDINGS:
-        raise ToolError(f"unknown round_mode {round_mode!r}", hint=f"known: {', '.join(ROUNDINGS)}")
+    mode = round_mode or quant.rounding
+    if mode not in ROUNDINGS:
+        raise ToolError(f"unknown round_mode {mode!r}", hint=f"known: {', '.join(ROUNDINGS)}")
     if np.isnan(x).any():
         raise ToolError("cannot quantize the values", why="some are not a number (NaN)")
-    steps = ROUNDINGS[round_mode](np.asarray(x, np.float64) / quant.scale)
+    steps = ROUNDINGS[mode](np.asarray(x, np.float64) / quant.step(np.ndim(x)))
     return saturate(steps + quant.zero_point, quant).astype(integer_type(quant))
 
 

@@ -65,34 +65,30 @@ def in_batches(
 
 
 def on_integers(graph: Graph, node: Node) -> bool:
-    """Whether a node is computed on integers: its operator can be, and its operands and its output are quantized."""
+    """Whether a node is computed on integers: its operator can be, and its operands and its output have fix points."""
     return spec(node.op).integer is not None and not _floating(graph, node)
 
 
 def _floating(graph: Graph, node: Node) -> list[str]:
-    """What of a node's output and operands carries no quantization."""
-    return [name for name in (node.name, *node.inputs) if graph.tensor(name).quant is None]
+    """What of a node's output and operands has no fix point: real values, or integers of other formats."""
+    return [name for name in (node.name, *node.inputs) if not _fixed(graph.tensor(name).quant)]
+
+
+def _fixed(quant: QuantParams | None) -> bool:
+    return quant is not None and quant.is_fixed_point
 
 
 def check_executable(graph: Graph) -> None:
     """ToolError naming the first node or constant that cannot run."""
     for node in graph.nodes:
         if not on_integers(graph, node) and spec(node.op).real is None:
-            raise ToolError("the node cannot run", where=node.name, why=_why_not(graph, node))
+            raise ToolError("the node cannot run", where=node.name, why=f"{node.op} has no rule here")
     for constant in graph.constants():
         data = constant.data
         if data is None or data.shape != constant.shape:
             raise ToolError("the constant has no data", where=constant.name, why="its file left the weights out")
         if constant.quant is not None and not np.issubdtype(data.dtype, np.integer):
             raise ToolError("the quantized constant holds no integers", where=constant.name, why=f"dtype {data.dtype}")
-
-
-def _why_not(graph: Graph, node: Node) -> str:
-    if spec(node.op).integer is None:
-        return f"{node.op} has no rule here"
-    name = _floating(graph, node)[0]
-    what = "its output" if name == node.name else f"its input {name}"
-    return f"{node.op} runs on integers alone, and {what} carries no quantization"
 
 
 def _execute(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -134,14 +130,14 @@ def compute(node: Node, operands: Sequence[Operand], out: QuantParams | None) ->
     follows, or what a `fix` says.
     """
     integer, real = spec(node.op).integer, spec(node.op).real
-    integers = [IntTensor(x.values, x.quant) for x in operands if x.quant is not None]
+    integers = [IntTensor(x.values, x.quant) for x in operands if x.quant is not None and x.quant.is_fixed_point]
     try:
-        if integer is not None and out is not None and len(integers) == len(operands):
+        if integer is not None and out is not None and out.is_fixed_point and len(integers) == len(operands):
             return integer(node, integers, out).astype(integer_type(out))
         assert real is not None
         with np.errstate(all="ignore"):  # what is not a number is found when it is rounded
             value = real(node, [x.real for x in operands]).astype(np.float32)
-        mode = node.attrs.get("round_mode", "DPU_ROUND")
+        mode = node.attrs.get("round_mode")
         return value if out is None else quantize(value, out, mode)
     except ToolError as error:
         raise error if error.where else ToolError(error.what, where=node.name, why=error.why) from None

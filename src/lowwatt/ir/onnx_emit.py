@@ -114,8 +114,8 @@ class Emitter:
         hint = f"{tensor}.{'nchw' if nchw else 'nhwc'}"
         return self.op("Transpose", [self._places[tensor, not nchw]], hint, perm=order)
 
-    def stored(self, tensor: str, data: Array) -> str:
-        """A constant of the graph, laid out as `data`; as float values."""
+    def stored(self, tensor: str, data: Array, axis: int = 0) -> str:
+        """A constant of the graph, laid out as `data` with its channels along `axis`; as float values."""
         return self.constant(tensor, data.astype(np.float32))
 
     def data(self, node: Node, index: int) -> Array:

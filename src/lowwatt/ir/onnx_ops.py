@@ -46,7 +46,8 @@ def window_attrs(node: Node, weights: Shape) -> dict[str, Any]:
 
 
 def _layer(e: Emitter, node: Node) -> None:
-    laid = e.stored(node.inputs[1], onnx_weights(node, e.data(node, 1)))
+    axis = 1 if node.op in ("transposed_conv2d", "linear") else 0
+    laid = e.stored(node.inputs[1], onnx_weights(node, e.data(node, 1)), axis)
     bias = [e.get(node.inputs[2])] if len(node.inputs) == 3 else []
     weighted(e, node, laid, bias)
 

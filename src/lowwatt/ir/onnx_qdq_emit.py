@@ -55,22 +55,37 @@ class QdqEmitter(Emitter):
         """A quantized input is rounded first, in double, for real inputs may lie anywhere."""
         tensor = self.graph.tensor(name)
         nchw = len(tensor.shape) == 4
-        rounded = name if tensor.quant is None else self.pair(self.rounded_real(name, tensor.quant), tensor.quant, name)
+        rounded = (
+            name
+            if tensor.quant is None
+            else self.pair(self.rounded_real(name, tensor.quant, tensor.quant.rounding), tensor.quant, name)
+        )
         self.place(name, nchw, rounded)
 
-    def stored(self, tensor: str, data: Array) -> str:
+    def stored(self, tensor: str, data: Array, axis: int = 0) -> str:
         """A constant of the graph as integers behind a DequantizeLinear."""
         quant = self.graph.tensor(tensor).quant
         if quant is None:
             return super().stored(tensor, data)
-        integers = self.constant(tensor, data.astype(_storage(quant, tensor)))
-        return self.op("DequantizeLinear", [integers, *self.scale(quant)], f"{tensor}.real")
+        integers = self.constant(tensor, data.astype(_storage(quant, tensor, constant=True)))
+        if isinstance(quant.scale, tuple):
+            scale = self._scales(quant, tensor, data.shape[axis])
+            return self.op("DequantizeLinear", [integers, *scale], f"{tensor}.real", axis=axis)
+        return self.op("DequantizeLinear", [integers, *self.scale(quant, tensor)], f"{tensor}.real")
 
-    def scale(self, quant: QuantParams) -> list[str]:
-        """Scale and zero point of a number format, shared by all that have it."""
+    def scale(self, quant: QuantParams, tensor: str) -> list[str]:
+        """Scale and zero point of a number format; those that have a fix point share them."""
         kind = integer_type(quant)
-        name = self.number(quant.scale, f"scale.{quant.fix_point}")
-        return [name, self.constant(f"zero.{kind}", np.zeros((), kind))]
+        assert isinstance(quant.scale, float)  # only constants have a scale for each channel
+        hint = f"scale.{quant.fix_point}" if quant.is_fixed_point else f"{tensor}.scale"
+        zero = f"zero.{quant.zero_point}.{kind}" if quant.zero_point else f"zero.{kind}"
+        return [self.number(quant.scale, hint), self.constant(zero, np.asarray(quant.zero_point, kind))]
+
+    def _scales(self, quant: QuantParams, tensor: str, channels: int) -> list[str]:
+        """Scales and zero points by channel. A depthwise layer has several output channels for each input channel."""
+        scales = np.repeat(np.asarray(quant.scale, np.float32), channels // np.size(quant.scale))
+        zeros = self.constant(f"zeros.{channels}.{integer_type(quant)}", np.zeros(channels, integer_type(quant)))
+        return [self.constant(f"{tensor}.scales", scales), zeros]
 
     def fix(self, tensor: str) -> int:
         """Fix point of a tensor."""
@@ -80,10 +95,14 @@ class QdqEmitter(Emitter):
         return quant.fix_point
 
     def pair(self, value: str, quant: QuantParams, name: str) -> str:
-        """QuantizeLinear and DequantizeLinear."""
-        _storage(quant, name)
-        integers = self.op("QuantizeLinear", [value, *self.scale(quant)], f"{name}.integers")
-        return self.op("DequantizeLinear", [integers, *self.scale(quant)], f"{name}.real")
+        """QuantizeLinear and DequantizeLinear, behind a Clip where the format is narrower than its ONNX type."""
+        kind = np.iinfo(_storage(quant, name))
+        if (quant.qmin, quant.qmax) != (kind.min, kind.max):
+            low, high = quant.dequantize(np.array([quant.qmin, quant.qmax]))
+            limits = [self.constant(f"{name}.{word}", np.asarray(x)) for word, x in (("low", low), ("high", high))]
+            value = self.op("Clip", [value, *limits], f"{name}.clipped")
+        integers = self.op("QuantizeLinear", [value, *self.scale(quant, name)], f"{name}.integers")
+        return self.op("DequantizeLinear", [integers, *self.scale(quant, name)], f"{name}.real")
 
     # -- what follows a value -----------------------------------------------------------------------------
 
@@ -106,7 +125,7 @@ class QdqEmitter(Emitter):
         """A float node's value: as it is within an island, rounded where it leaves one."""
         if out is None:
             return value
-        mode = node.attrs.get("round_mode", "DPU_ROUND")
+        mode = node.attrs.get("round_mode", out.rounding)
         return self.pair(self.rounded_real(value, out, mode), out, node.name)
 
     def _copied(self, node: Node) -> Grid:
@@ -180,7 +199,7 @@ class QdqEmitter(Emitter):
         """floor(value / scale + 0.5) * scale of a double, as float32."""
         steps = self._double("Mul", value, math.ldexp(1.0, out.fix_point), name)
         whole = self.op("Floor", [self._double("Add", steps, 0.5, name)], f"{name}.floor")
-        return self._cast(self._double("Mul", whole, out.scale, name), name, _FLOAT)
+        return self._cast(self._double("Mul", whole, math.ldexp(1.0, -out.fix_point), name), name, _FLOAT)
 
     def rounded_real(self, value: str, out: QuantParams, mode: str = "DPU_ROUND") -> str:
         """Any float32 value rounded to steps of `out`, in one of the three rounding modes."""
@@ -193,7 +212,8 @@ class QdqEmitter(Emitter):
         return self.op("Mul", [size, self.op("Sign", [value], f"{value}.sign")], f"{value}.signed")
 
 
-def _storage(quant: QuantParams, where: str) -> np.dtype[Any]:
-    if quant.bits != 8:
-        raise ToolError(f"{quant.bits}-bit tensors cannot be written as QDQ", where=where, why="8 bits are supported")
+def _storage(quant: QuantParams, where: str, constant: bool = False) -> np.dtype[Any]:
+    if quant.bits > 8 and not (constant and quant.bits == 32):
+        why = "8 bits or fewer are supported, and 32 for constants"
+        raise ToolError(f"{quant.bits}-bit tensors cannot be written as QDQ", where=where, why=why)
     return integer_type(quant)

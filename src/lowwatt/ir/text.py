@@ -9,7 +9,8 @@
 
 A name that is not a plain word stands in double quotes, as JSON writes it. Values of attributes are JSON, where
 a list stands for a tuple; an attribute at its operator's default is left out. A quantized tensor says `fix N`
-(scale 2**-N) or `scale S zero Z`, and `bits N` or `unsigned` where these differ from its type.
+(scale 2**-N), `scale S zero Z` or `scale S;S;S axis A`, and `bits N`, `round R`, `narrow` or `unsigned` where these
+differ from what is usual.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import base64
 import json
 import math
 import re
-from typing import Any
+from typing import Any, get_args
 
 from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph, Node, Tensor
 from lowwatt.ir.ops import spec
-from lowwatt.types import QuantParams, Shape
+from lowwatt.types import QuantParams, Rounding, Shape
 
 FORMAT = 1
 """Version of the text and file form; a reader refuses newer ones."""
@@ -85,13 +86,16 @@ def _type(tensor: Tensor) -> str:
 
 
 def _quant(quant: QuantParams, dtype: str) -> str:
-    mantissa, exponent = math.frexp(quant.scale)
-    if mantissa == 0.5 and quant.zero_point == 0:
-        words = f"fix {1 - exponent}"
+    if quant.is_fixed_point:
+        words = f"fix {quant.fix_point}"
+    elif isinstance(quant.scale, tuple):
+        words = f"scale {';'.join(map(repr, quant.scale))} axis {quant.axis}"
     else:
         words = f"scale {quant.scale!r} zero {quant.zero_point}"
     bits, signed = _default_format(dtype)
     words += "" if quant.bits == bits else f" bits {quant.bits}"
+    words += "" if quant.rounding == "DPU_ROUND" else f" round {quant.rounding}"
+    words += " narrow" if quant.narrow else ""
     return words + ("" if quant.signed == signed else " signed" if quant.signed else " unsigned")
 
 
@@ -243,7 +247,10 @@ def _read_type(name: str, line: _Scanner) -> Tensor:
     shape = _shape(line.match(_SHAPE, "a shape"))
     dtype, *words = line.words() or ["missing"]
     _split_dtype(dtype)
-    return Tensor(name, shape, dtype, _read_quant(words, dtype))
+    quant = _read_quant(words, dtype)
+    if quant is not None and quant.axis is not None and len(quant.step(len(shape)).ravel()) != shape[quant.axis]:
+        raise ValueError(f"{len(quant.step(len(shape)).ravel())} scales along axis {quant.axis} of {shape}")
+    return Tensor(name, shape, dtype, quant)
 
 
 def _shape(text: str) -> Shape:
@@ -256,18 +263,32 @@ def _read_quant(words: list[str], dtype: str) -> QuantParams | None:
     bits, signed = _default_format(dtype)
     if words[-1] in ("signed", "unsigned"):
         signed = words.pop() == "signed"
-    given = dict(zip(words[::2], words[1::2], strict=True))
+    narrow = words[-1] == "narrow"
+    given = dict(zip((words := words[:-1] if narrow else words)[::2], words[1::2], strict=True))
     bits = int(given.pop("bits", bits))
     if not 1 <= bits <= 64:
         raise ValueError(f"{bits} bits")
+    rounding: Any = given.pop("round", "DPU_ROUND")
+    if rounding not in get_args(Rounding):
+        raise ValueError(f"rounding {rounding}")
     if set(given) == {"fix"}:
         fix_point = int(given["fix"])
         if abs(fix_point) > 1000:
             raise ValueError(f"fix point {fix_point}")
         return QuantParams.power_of_two(fix_point, bits, signed)
     if set(given) == {"scale", "zero"}:
-        return QuantParams(float(given["scale"]), int(given["zero"]), bits, signed)
-    raise ValueError(f"expected `fix N` or `scale S zero Z`, found {' '.join(words)}")
+        return QuantParams(_scale(given["scale"]), int(given["zero"]), bits, signed, None, narrow, rounding)
+    if set(given) == {"scale", "axis"}:
+        scales = tuple(_scale(text) for text in given["scale"].split(";"))
+        return QuantParams(scales, 0, bits, signed, int(given["axis"]), narrow, rounding)
+    raise ValueError(f"expected `fix N`, `scale S zero Z` or `scale S;S axis A`, found {' '.join(words)}")
+
+
+def _scale(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError(f"scale {text}")
+    return value
 
 
 def _tuples(value: Any) -> Any:

@@ -1,9 +1,9 @@
-"""Calibration: one pass over images fills a histogram for each tensor, from which fix points are searched."""
+"""Calibration: one pass over images fills a histogram for each tensor, from which all number formats are chosen."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,23 +13,26 @@ from numpy.typing import NDArray
 from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph
 from lowwatt.quant.executor import TorchExecutor
-from lowwatt.types import Array
+from lowwatt.quant.fit import Samples, fit
+from lowwatt.quant.plan import Params, Plan, Slot
+from lowwatt.types import Array, QuantParams
 
 BINS = 2048
 """Bins on either side of zero. Ranges grow by powers of two, so that old bins merge without a remainder."""
 
-SEARCH = 5
-"""Fix points tried from the widest that clips nothing, as the vendor's "diffs" search does (docs/dpu.md 3.12)."""
+EMA = 0.9
+"""Weight of the past in the moving extremes."""
 
 
 @dataclass(slots=True)
 class Histogram:
-    """Distribution of one tensor over [-2**exponent, 2**exponent), with its exact extremes."""
+    """Distribution of one tensor over [-2**exponent, 2**exponent), with its exact extremes and their moving average."""
 
     exponent: int = -20
     counts: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2 * BINS))
     low: float = math.inf
     high: float = -math.inf
+    moving: tuple[float, float] | None = None
 
     def update(self, value: torch.Tensor) -> None:
         """Add all elements of `value`."""
@@ -37,60 +40,46 @@ class Histogram:
         if not math.isfinite(low) or not math.isfinite(high):
             raise ToolError("calibration met a value that is not finite")
         self.low, self.high = min(self.low, low), max(self.high, high)
-        self._grow(max(abs(low), abs(high)))
+        past = self.moving or (low, high)
+        self.moving = (EMA * past[0] + (1 - EMA) * low, EMA * past[1] + (1 - EMA) * high)
+        self._reach(max(abs(low), abs(high)))
         edge = 2.0**self.exponent
         self.counts += torch.histc(value, 2 * BINS, -edge, edge).double().numpy()
 
-    def _grow(self, largest: float) -> None:
+    def _reach(self, largest: float) -> None:
         while 2.0**self.exponent < largest:
-            merged = self.counts.reshape(-1, 2).sum(1)
-            self.counts = np.zeros(2 * BINS)
-            self.counts[BINS // 2 : BINS // 2 + BINS] = merged
+            self.counts = _halved(self.counts)
             self.exponent += 1
 
-    def squared_error(self, fix_point: int, bits: int = 8) -> float:
-        """Sum of squared differences that rounding and clipping at `fix_point` would cause."""
-        centres = (np.arange(2 * BINS) - BINS + 0.5) * (2.0**self.exponent / BINS)
-        return float((self.counts * rounding_error(centres, fix_point, bits) ** 2).sum())
+    def at(self, exponent: int) -> NDArray[np.float64]:
+        """Counts over [-2**exponent, 2**exponent), which must not be narrower than its own range."""
+        counts = self.counts
+        for _ in range(exponent - self.exponent):
+            counts = _halved(counts)
+        return counts
 
 
-def rounding_error(values: Array, fix_point: int, bits: int = 8) -> NDArray[np.float64]:
-    """Real value minus its nearest representable one (half up, saturated)."""
-    scaled = np.asarray(values, np.float64) * 2.0**fix_point
-    limit = 1 << (bits - 1)
-    error: NDArray[np.float64] = (scaled - np.clip(np.floor(scaled + 0.5), -limit, limit - 1)) * 2.0**-fix_point
-    return error
+def _halved(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same counts in bins twice as wide."""
+    merged = np.zeros(2 * BINS)
+    merged[BINS // 2 : BINS // 2 + BINS] = counts.reshape(-1, 2).sum(1)
+    return merged
 
 
-def widest_fix_point(low: float, high: float, bits: int = 8) -> int:
-    """Largest fix point at which [low, high] is not clipped; 18 for a tensor of zeros (docs/dpu.md 3.12).
-
-    >>> widest_fix_point(0.0, 255.0)
-    -1
-    """
-    step = max(low / (-(2 ** (bits - 1)) - 0.5), high / (2 ** (bits - 1) - 0.5))
-    return 18 if step <= 2.0**-18 else math.floor(math.log2(1 / step))
-
-
-def search_fix_point(low: float, high: float, error: Callable[[int], float], steps: int = SEARCH) -> int:
-    """Fix point of least squared error among `steps` from the widest one; the first wins a tie."""
-    first = widest_fix_point(low, high)
-    return min(range(first, first + steps), key=error)
-
-
-def constant_fix_point(data: Array, method: str) -> int:
-    """Fix point of a weight or bias array."""
-    steps = SEARCH if method == "mse" else 1
-    return search_fix_point(
-        float(data.min()), float(data.max()), lambda f: float((rounding_error(data, f) ** 2).sum()), steps
+def samples_of(histograms: Sequence[Histogram]) -> Samples:
+    """Values of tensors that share one scale, each tensor counting as often as it has elements."""
+    exponent = max(h.exponent for h in histograms)
+    counts = np.sum([h.at(exponent) for h in histograms], 0)
+    centres = ((np.arange(2 * BINS) - BINS + 0.5) * (2.0**exponent / BINS)).astype(np.float64)
+    seen = counts > 0
+    moving = [h.moving or (h.low, h.high) for h in histograms]
+    return Samples(
+        centres[None, seen],
+        counts[None, seen],
+        np.array([min(h.low for h in histograms)]),
+        np.array([max(h.high for h in histograms)]),
+        (np.array([min(m[0] for m in moving)]), np.array([max(m[1] for m in moving)])),
     )
-
-
-def group_fix_point(histograms: Sequence[Histogram], method: str) -> int:
-    """One fix point for tensors that must share it: least error summed over all of them."""
-    steps = SEARCH if method == "mse" else 1
-    low, high = min(h.low for h in histograms), max(h.high for h in histograms)
-    return search_fix_point(low, high, lambda f: sum(h.squared_error(f) for h in histograms), steps)
 
 
 def collect(
@@ -109,3 +98,51 @@ def collect(
     if not seen:
         raise ToolError("calibration needs at least one image", hint="check the data set with `lowwatt data check`")
     return table
+
+
+def calibrate(graph: Graph, plan: Plan, histograms: Mapping[str, Histogram], method: str) -> dict[str, QuantParams]:
+    """Number format of every slot. Inputs of the graph are not clipped: pixels fill their range."""
+    params: dict[str, QuantParams] = {}
+    for slots in plan.groups().values():
+        chosen = "minmax" if any(slot.name in graph.inputs for slot in slots) else method
+        quant = fit(samples_of([histograms[slot.name] for slot in slots]), slots[0].format, chosen)
+        params.update({slot.name: quant for slot in slots})
+    for slot in (*plan.of_kind("weights"), *plan.of_kind("constant")):
+        params[slot.name] = fit_constant(graph, slot, method)
+    return params | biases(graph, plan, params, method)
+
+
+def fit_constant(graph: Graph, slot: Slot, method: str) -> QuantParams:
+    """Number format of weights, or of another constant operand."""
+    data = graph.tensor(slot.name).data
+    assert data is not None
+    axis = slot.axis if slot.format.per_channel else None
+    return fit(Samples.of_constant(data, axis), slot.format, method, axis)
+
+
+def biases(graph: Graph, plan: Plan, params: Params, method: str) -> dict[str, QuantParams]:
+    """Number formats of biases: their own fix point, or at 32 bits the step of the accumulator that they enter."""
+    table: dict[str, QuantParams] = {}
+    for node in graph.nodes:
+        slot = plan.slots.get(node.inputs[2]) if len(node.inputs) > 2 else None
+        if slot is None or slot.kind != "bias":
+            continue
+        if slot.format.bits < 32:
+            table[slot.name] = fit_constant(graph, slot, method)
+            continue
+        if node.inputs[0] not in params or node.inputs[1] not in params:
+            continue
+        weights = params[node.inputs[1]].scale
+        source = float(np.asarray(params[node.inputs[0]].scale))
+        channels = graph.tensor(slot.name).shape[0]
+        table[slot.name] = _accumulator(source, weights, channels, slot)
+    return table
+
+
+def _accumulator(source: float, weights: float | tuple[float, ...], channels: int, slot: Slot) -> QuantParams:
+    """The step of a sum of products: that of the input times that of the weights, by channel."""
+    rounding = slot.format.rounding
+    if isinstance(weights, float):
+        return QuantParams(float(np.float32(source * weights)), 0, 32, rounding=rounding)
+    steps = np.repeat(np.asarray(weights), channels // len(weights)) * source
+    return QuantParams(tuple(map(float, steps.astype(np.float32))), 0, 32, axis=0, rounding=rounding)

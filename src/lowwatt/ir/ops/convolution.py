@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lowwatt.ir.accumulate import convolve, convolve_depthwise, convolve_transposed, multiply
 from lowwatt.ir.arithmetic import Integers, Reals, add_bias, shift_bias, shift_cut
 from lowwatt.ir.graph import Node
-from lowwatt.ir.ops.activation import ACTIVATION_ATTRS, check_activation, finish, torch_fused
+from lowwatt.ir.ops.activation import ACTIVATION_ATTRS, check_activation, finish, real_activation, torch_fused
 from lowwatt.ir.ops.checks import Pads, fail, feature_map, pads, pair, windows
-from lowwatt.ir.opspec import IntTensor, OpSpec
-from lowwatt.types import QuantParams, Shape
+from lowwatt.ir.opspec import IntegerRule, IntTensor, OpSpec, RealRule
+from lowwatt.types import Array, QuantParams, Shape
 
 _WINDOW = {"stride": (1, 1), "pad": (0, 0, 0, 0)}
 _DILATED = {**_WINDOW, "dilation": (1, 1)}
@@ -136,7 +136,46 @@ def _torch_linear(torch: Any, node: Node, operands: Sequence[Any]) -> Any:
     return torch_fused(torch, node, torch.nn.functional.linear(*operands))
 
 
-# -- integers ------------------------------------------------------------
+# -- sums, of integers or of real values --------------------------------------------
+
+
+def _sum_conv(node: Node, x: Array, weights: Array) -> Reals:
+    return convolve(x, weights, pair(node, "stride"), pads(node), pair(node, "dilation"), node.attrs["group"])
+
+
+def _sum_depthwise(node: Node, x: Array, weights: Array) -> Reals:
+    return convolve_depthwise(x, weights, pair(node, "stride"), pads(node), pair(node, "dilation"))
+
+
+def _sum_transposed(node: Node, x: Array, weights: Array) -> Reals:
+    return convolve_transposed(x, weights, pair(node, "stride"), pads(node))
+
+
+def _sum_linear(node: Node, x: Array, weights: Array) -> Reals:
+    return multiply(x, weights)
+
+
+_Sum = Callable[[Node, Array, Array], Reals]
+
+
+def _real(total: _Sum) -> RealRule:
+    """Float form: sum, bias, activation."""
+
+    def rule(node: Node, operands: Sequence[Array]) -> Array:
+        value = total(node, operands[0], operands[1])
+        value = value + operands[2] if len(operands) == 3 else value
+        return real_activation(node.attrs["activation"], value, node.attrs["alpha"])
+
+    return rule
+
+
+def _integer(total: _Sum) -> IntegerRule:
+    """Integer form: sum, bias, shift, activation and the one rounding (docs/dpu.md 3.2)."""
+
+    def rule(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
+        return _end(node, total(node, operands[0].values, operands[1].values), operands, out)
+
+    return rule
 
 
 def _end(node: Node, acc: Reals, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
@@ -147,27 +186,6 @@ def _end(node: Node, acc: Reals, operands: Sequence[IntTensor], out: QuantParams
         return finish(node, add_bias(acc, None, 0, cut), out)
     bias = operands[2]
     return finish(node, add_bias(acc, bias.values, shift_bias(fi, fw, bias.quant.fix_point), cut), out)
-
-
-def _integer_conv(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
-    x, weights = operands[0].values, operands[1].values
-    stride, dilation = pair(node, "stride"), pair(node, "dilation")
-    return _end(node, convolve(x, weights, stride, pads(node), dilation, node.attrs["group"]), operands, out)
-
-
-def _integer_depthwise(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
-    x, weights = operands[0].values, operands[1].values
-    acc = convolve_depthwise(x, weights, pair(node, "stride"), pads(node), pair(node, "dilation"))
-    return _end(node, acc, operands, out)
-
-
-def _integer_transposed(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
-    acc = convolve_transposed(operands[0].values, operands[1].values, pair(node, "stride"), pads(node))
-    return _end(node, acc, operands, out)
-
-
-def _integer_linear(node: Node, operands: Sequence[IntTensor], out: QuantParams) -> Integers:
-    return _end(node, multiply(operands[0].values, operands[1].values), operands, out)
 
 
 # -- work ------------------------------------------------------------
@@ -192,7 +210,8 @@ SPECS = [
         _conv_shape,
         {**_DILATED, "group": 1, **ACTIVATION_ATTRS},
         (2, 3),
-        integer=_integer_conv,
+        integer=_integer(_sum_conv),
+        real=_real(_sum_conv),
         torch=_torch_conv,
         macs=_conv_macs,
     ),
@@ -201,7 +220,8 @@ SPECS = [
         _depthwise_shape,
         {**_DILATED, **ACTIVATION_ATTRS},
         (2, 3),
-        integer=_integer_depthwise,
+        integer=_integer(_sum_depthwise),
+        real=_real(_sum_depthwise),
         torch=_torch_depthwise,
         macs=_depthwise_macs,
     ),
@@ -210,7 +230,8 @@ SPECS = [
         _transposed_shape,
         {**_WINDOW, **ACTIVATION_ATTRS},
         (2, 3),
-        integer=_integer_transposed,
+        integer=_integer(_sum_transposed),
+        real=_real(_sum_transposed),
         torch=_torch_transposed,
         macs=_transposed_macs,
     ),
@@ -219,7 +240,8 @@ SPECS = [
         _linear_shape,
         ACTIVATION_ATTRS,
         (2, 3),
-        integer=_integer_linear,
+        integer=_integer(_sum_linear),
+        real=_real(_sum_linear),
         torch=_torch_linear,
         macs=_conv_macs,
     ),
