@@ -12,6 +12,10 @@ Network = Annotated[
     Path,
     typer.Argument(metavar="FILE|RECIPE", help="Graph, model, ONNX, xmodel or recipe.", show_default=False),
 ]
+Labels = Annotated[
+    Path | None,
+    typer.Option(help="Class names, one a line, of a network that was trained elsewhere and names none."),
+]
 Target = Annotated[
     str,
     typer.Option(

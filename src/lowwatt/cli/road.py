@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lowwatt.cli.console import StageProgress, messages, output, print_json, stage_done
-from lowwatt.cli.options import Json, Overrides
+from lowwatt.cli.options import Json, Labels, Overrides
 from lowwatt.recipe import load_recipe
 
 RecipePath = Annotated[Path, typer.Argument(help="Recipe (YAML); recipes/ holds examples.", show_default=False)]
@@ -68,7 +68,7 @@ def train(
 def evaluate(
     file: Annotated[
         Path,
-        typer.Argument(help="Model, graph, program or xmodel with a detection head.", show_default=False),
+        typer.Argument(help="Model, graph, program or xmodel with a head, or a published ONNX.", show_default=False),
     ],
     data: Annotated[str, typer.Option(help="Folder of a COCO data set, or sample for the embedded set.")] = "sample",
     annotations: Annotated[str, typer.Option(help="Annotation file in that folder.")] = "val.json",
@@ -76,15 +76,18 @@ def evaluate(
         str, typer.Option(help="reference, core, onnxruntime or simulator; auto picks by the file.")
     ] = "auto",
     limit: Annotated[int, typer.Option(min=0, help="Use the first N images; 0: all.")] = 0,
+    labels: Labels = None,
     json: Json = False,
 ) -> None:
     """Measure AP on a labelled data set.
 
     Example: lowwatt eval runs/train/model.safetensors --data coco
+    Example: lowwatt eval yolox_nano.onnx --data coco
     """
     from lowwatt.verbs.evaluate import evaluate_file
 
-    ap = evaluate_file(file, data, annotations, backend, limit, StageProgress("eval"))
+    progress = StageProgress("eval")
+    ap = evaluate_file(file, data, annotations, backend, limit, progress, labels=labels, tell=messages.print)
     if json:
         print_json(ap)
     else:

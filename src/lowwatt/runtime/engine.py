@@ -40,9 +40,10 @@ class _Frame:
 class Engine:
     """A detector that is ready to run.
 
-    `source` is a Graph, a Program, or the path of any file that `lowwatt.load` reads; `backend` a name or an opened
-    Backend. `conf` is the least score, `iou` the overlap above which the worse of two boxes of one class goes,
-    `max_det` the most boxes of an image; `classes` keeps these labels only (names or indices).
+    `source` is a Graph, a Program, or the path of any file that `lowwatt.load` reads; a float network that was trained
+    elsewhere must end in a head that `ir.heads` knows. `backend` is a name or an opened Backend. `conf` is the least
+    score, `iou` the overlap above which the worse of two boxes of one class goes, `max_det` the most boxes of an image;
+    `classes` keeps these labels only (names or indices).
 
     engine("photo.jpg").detections gives the boxes of one image; engine.stream("folder/") those of many.
     """
@@ -59,6 +60,8 @@ class Engine:
     ) -> None:
         loaded = _load(source)
         self.graph: Graph = loaded if isinstance(loaded, Graph) else loaded.graph
+        if "head" not in self.graph.meta:
+            loaded = self.graph = _with_head(self.graph)
         self.head = meta.head(self.graph)
         self.labels = meta.labels(self.graph)
         self.preprocess = meta.preprocess(self.graph)
@@ -149,6 +152,15 @@ def _load(source: Any) -> Any:
     if not isinstance(getattr(source, "graph", source), Graph):
         raise ToolError("the engine takes a graph, a program or a path", why=f"it was given {type(source).__name__}")
     return source
+
+
+def _with_head(graph: Graph) -> Graph:
+    """A network from elsewhere, cut before its own decoding; the caller's graph stays whole."""
+    from lowwatt.ir.heads import attach_head
+
+    cut = graph.copy()
+    attach_head(cut)
+    return cut
 
 
 def _indices(classes: Sequence[str | int], labels: Sequence[str]) -> NDArray[np.int64]:
