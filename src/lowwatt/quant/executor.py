@@ -64,10 +64,16 @@ class TorchExecutor:
         """
         kept = set(keep)
         for node in nodes:
-            values[node.name] = self._finish(node.name, self.value(node, values), observe)
+            values[node.name] = self.finished(node, values, observe)
             for name in set(node.inputs):
                 if self._last_use[name] == node.name and name not in kept:
                     values.pop(name, None)
+
+    def finished(
+        self, node: Node, values: MutableMapping[str, torch.Tensor], observe: Observer | None = None
+    ) -> torch.Tensor:
+        """A node's output, quantized."""
+        return self._finish(node.name, self.value(node, values), observe)
 
     def _operand(self, name: str, values: MutableMapping[str, torch.Tensor]) -> torch.Tensor:
         """A value, or a constant; constants are quantized on their way in."""

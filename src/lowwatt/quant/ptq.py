@@ -20,16 +20,23 @@ from lowwatt.types import Array
 class QuantReport:
     """A quantization: the prepared float graph and its integers, tensor for tensor; plan and formats behind them.
 
+    `changed` is the float graph after the steps (biases corrected, say): its constants, rounded, are the integers.
     `notes` tell what each step brought, `warnings` what is wrong with the calibration images.
     """
 
     floating: Graph
+    changed: Graph
     quantized: Graph
     images: int
     plan: Plan
     params: Params
     notes: list[StepNote] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def is_fixed_point(self) -> bool:
+        """Whether these are the DPU's integers, which the compiled core computes."""
+        return self.plan.scheme.legality == "dpu"
 
     @property
     def float_nodes(self) -> list[Node]:
@@ -81,4 +88,4 @@ def report_of(work: Work, images: int) -> QuantReport:
     if broken:
         why = "please report this graph"
         raise ToolError("the quantized graph breaks a rule of the target", where=broken[0], hint=why)
-    return QuantReport(work.original, quantized, images, work.plan, work.params, work.notes, work.warnings)
+    return QuantReport(work.original, work.graph, quantized, images, work.plan, work.params, work.notes, work.warnings)
