@@ -14,7 +14,10 @@ def images(count: int = 8, seed: int = 1) -> list[np.ndarray]:
     random = np.random.default_rng(seed)
     waves = np.sin(np.arange(SIDE)[:, None] * random.uniform(0.2, 2, (count, 1, 1)) + np.arange(SIDE))
     noise = random.normal(0, 20, (count, SIDE, SIDE))
-    return [np.clip(128 + 90 * w + n, 0, 255).astype(np.float32)[None, :, :, None] for w, n in zip(waves, noise)]
+    return [
+        np.clip(128 + 90 * w + n, 0, 255).astype(np.float32)[None, :, :, None]
+        for w, n in zip(waves, noise, strict=True)
+    ]
 
 
 class Net:
