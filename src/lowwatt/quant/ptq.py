@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lowwatt.errors import ToolError
+from lowwatt.ir import meta
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.ir.passes import prepare_for_quantization
 from lowwatt.quant import vitis
@@ -53,7 +54,7 @@ def quantize(
     """
     rules = load_scheme(scheme)
     prepared = graph.copy()
-    prepare_for_quantization(prepared)
+    prepare_for_quantization(prepared, rules.fuse)
     plan = make_plan(prepared, rules)
     counted = _Counter(batches)
     histograms = collect(prepared, counted, progress)
@@ -66,6 +67,7 @@ def report_of(floating: Graph, plan: Plan, params: Params, images: int) -> Quant
     if plan.scheme.legality == "dpu":
         params = vitis.legalize(floating, plan, params)
     quantized = apply(floating, params).verify()
+    meta.set_scheme(quantized, plan.scheme.name, plan.scheme.exports)
     broken = vitis.violations(quantized) if plan.scheme.legality == "dpu" else []
     if broken:
         raise ToolError(
