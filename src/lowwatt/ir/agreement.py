@@ -12,8 +12,8 @@ from lowwatt.types import Array
 LAST_BITS = 2.0**-8
 """Share of a step by which float32 sums in another order may differ."""
 
-FLOAT_STEPS = 127
-"""Steps of a float output between zero and its greatest value: as many as an INT8 output has."""
+FLOAT_BITS = 8
+"""A float output has as many steps between zero and its greatest value as integers of so many bits: 127."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +42,19 @@ class Agreement:
         return f"{self.elements} elements, {differ:.2%} differ, {rest}"
 
 
-def compare(tensor: Tensor, found: Array, wanted: Array) -> Agreement:
+def compare(tensor: Tensor, found: Array, wanted: Array, bits: int = FLOAT_BITS) -> Agreement:
     """Real values of a runtime against what the reference gives for the tensor: integers, or float32; equal layouts."""
-    apart = steps_apart(tensor, found, wanted)
+    apart = steps_apart(tensor, found, wanted, bits)
     greatest = round(float(apart.max(initial=0)))
     beyond = np.count_nonzero(apart > 1 + LAST_BITS)
     return Agreement(apart.size, int(np.count_nonzero(apart)), int(beyond), greatest)
 
 
-def steps_apart(tensor: Tensor, found: Array, wanted: Array) -> Array:
-    """Difference of each element in steps; none where only the last bits err."""
+def steps_apart(tensor: Tensor, found: Array, wanted: Array, bits: int = FLOAT_BITS) -> Array:
+    """Difference of each element in steps; none where only the last bits err. `bits` say how fine a float output is."""
     real = found.astype(np.float64)
     if tensor.quant is not None:
         apart = np.abs(real / tensor.quant.step(real.ndim) + tensor.quant.zero_point - wanted)
     else:
-        apart = np.abs(real - wanted) * FLOAT_STEPS / max(float(np.abs(wanted).max(initial=0)), 1e-30)
+        apart = np.abs(real - wanted) * ((1 << (bits - 1)) - 1) / max(float(np.abs(wanted).max(initial=0)), 1e-30)
     return np.where(apart < LAST_BITS, 0.0, apart)

@@ -23,7 +23,7 @@ import numpy as np
 
 from lowwatt.errors import ToolError
 from lowwatt.files import write_bytes
-from lowwatt.ir.agreement import Agreement, compare
+from lowwatt.ir.agreement import FLOAT_BITS, Agreement, compare
 from lowwatt.ir.arithmetic import quantize
 from lowwatt.ir.graph import Graph, Tensor
 from lowwatt.ir.interpreter import evaluate, run
@@ -159,11 +159,12 @@ def _single(graph: Graph, inputs: Mapping[str, Array]) -> list[dict[str, Array]]
 
 
 def _compare(graph: Graph, found: Sequence[Array], wanted: Mapping[str, Array]) -> Agreement:
-    """Outputs of an ONNX file, in the graph's order, against the reference."""
+    """Outputs of a file, in the graph's order, against the reference; float ones in steps of the coarsest format."""
     total = Agreement()
+    bits = min([FLOAT_BITS, *(t.quant.bits for t in graph.tensors.values() if t.quant is not None)])
     for name, value in zip(graph.outputs, found, strict=True):
         ordered = value.transpose(TO_NHWC) if value.ndim == 4 else value
-        total += compare(graph.tensor(name), ordered, wanted[name])
+        total += compare(graph.tensor(name), ordered, wanted[name], bits)
     return total
 
 
