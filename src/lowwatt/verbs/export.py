@@ -11,6 +11,7 @@ from lowwatt.ir import meta
 from lowwatt.ir.graph import Graph
 from lowwatt.verbs.compile import DEFAULT_TARGET
 from lowwatt.verbs.export_deploy import deploy
+from lowwatt.verbs.export_ncnn import ncnn
 from lowwatt.verbs.export_onnx import onnx, qdq
 from lowwatt.verbs.export_source import Inputs, Source, random_inputs
 from lowwatt.verbs.export_xmodel import xmodel, xmodel_compiled
@@ -23,6 +24,7 @@ FORMATS: dict[str, tuple[str, Callable[[Source, Path, Sequence[Inputs]], list[st
     "xmodel-compiled": (".xmodel", xmodel_compiled),
     "qdq": ("_qdq.onnx", qdq),
     "deploy": ("_qmodel.onnx", deploy),
+    "ncnn": (".param", ncnn),
     "onnx": (".onnx", onnx),
 }
 """Format → suffix of the file, and the function that writes and proves it."""
