@@ -50,7 +50,12 @@ class QuantParams:
     def is_fixed_point(self) -> bool:
         """Whether the format is the DPU's: one power-of-two scale, no zero point, halves rounded up."""
         plain = not self.zero_point and not self.narrow and self.rounding == "DPU_ROUND"
-        return plain and isinstance(self.scale, float) and math.frexp(self.scale)[0] == 0.5
+        return plain and self.is_power_of_two
+
+    @property
+    def is_power_of_two(self) -> bool:
+        """Whether there is one scale, a power of two."""
+        return isinstance(self.scale, float) and math.frexp(self.scale)[0] == 0.5
 
     @property
     def fix_point(self) -> int:

@@ -34,7 +34,7 @@ def _spread(graph: Graph, name: str) -> float:
 
 
 def test_equalisation_keeps_the_function_and_evens_the_channels() -> None:
-    graph = prepared_copy(residual_graph())
+    graph = prepared_copy(residual_graph(), load_scheme("academic"))
     even = equalize(graph)
     for name, value in _outputs(graph, images(1)[0]).items():
         np.testing.assert_allclose(_outputs(even, images(1)[0])[name], value, rtol=1e-3, atol=1e-4)
@@ -65,7 +65,7 @@ def test_equalisation_helps_scales_that_all_channels_share() -> None:
 
 
 def test_corrected_biases_bring_the_means_back() -> None:
-    graph = prepared_copy(residual_graph())
+    graph = prepared_copy(residual_graph(), load_scheme("academic"))
     plan = make_plan(graph, load_scheme("academic").with_bits(4, 4))
     batches = images(8)
     params = calibrate(graph, plan, collect(graph, batches), "minmax")
@@ -119,7 +119,7 @@ def test_layer_errors_name_the_layer_that_was_spoiled() -> None:
 
 
 def test_replaying_a_change_is_running_the_whole_network() -> None:
-    graph = prepared_copy(residual_graph())
+    graph = prepared_copy(residual_graph(), load_scheme("academic"))
     report = quantize(graph, images())
     batch = np.concatenate(images(2))
     some = quantizers_of({name: report.params[name] for name in ("deep_w", "sum", "images") if name != "images"})
@@ -129,7 +129,7 @@ def test_replaying_a_change_is_running_the_whole_network() -> None:
 
 
 def test_bits_go_to_the_layers_that_need_them() -> None:
-    graph = prepared_copy(residual_graph())
+    graph = prepared_copy(residual_graph(), load_scheme("academic"))
     plan = make_plan(graph, load_scheme("academic").with_bits(8, 8))
     noise = layer_noise(graph, plan, collect(graph, images()), np.concatenate(images()))
     whole = allocate(graph, noise, snr_db=-100)
@@ -144,7 +144,7 @@ def test_bits_go_to_the_layers_that_need_them() -> None:
 
 
 def test_impossible_budgets_are_refused() -> None:
-    graph = prepared_copy(residual_graph())
+    graph = prepared_copy(residual_graph(), load_scheme("academic"))
     noise = {"stem": dict.fromkeys(CHOICES, 0.1)}
     with pytest.raises(ToolError, match="do not fit"):
         allocate(graph, noise, size=1)

@@ -45,7 +45,9 @@ def test_every_tensor_is_explained_and_the_file_keeps_the_formats(name: str, tmp
 
 
 def _plan(name: str, **bits: int):  # type: ignore[no-untyped-def]
-    return make_plan(prepared_copy(residual_graph()), load_scheme(name).with_bits(bits.get("w"), bits.get("a")))
+    return make_plan(
+        prepared_copy(residual_graph(), load_scheme(name)), load_scheme(name).with_bits(bits.get("w"), bits.get("a"))
+    )
 
 
 def test_the_dpu_has_every_tensor_between_operators_and_shares_along_copies() -> None:

@@ -19,31 +19,32 @@ def export(
         typer.Option(
             "--format",
             "-f",
-            help="xmodel (for vai_c_xir), qdq (ONNX with QDQ), onnx (float), or xmodel-compiled (of a program, or of a "
-            "graph compiled for --target; experimental: no board has run one).",
+            help="xmodel (for vai_c_xir), qdq (ONNX with QDQ), deploy (float ONNX and ranges as JSON, for TensorRT and "
+            "SNPE), onnx (float), or xmodel-compiled (of a program, or of a graph compiled for --target; experimental: "
+            "no board has run one). By default what the graph's scheme is for.",
+            show_default=False,
         ),
-    ] = "xmodel",
+    ] = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; by default beside FILE.")] = None,
     machine: Target = "",
     json: Json = False,
 ) -> None:
-    """Write the vendor's xmodel, an ONNX with QDQ, or a float ONNX; each is validated on the spot.
+    """Write what the target's tools read: xmodel, ONNX with QDQ, float ONNX with ranges; validated on the spot.
 
     Beside an xmodel stand the command that compiles it and the arch.json of --target. --format xmodel-compiled writes
     what the vendor's runtime loads, without the vendor's compiler: experimental, no board has run such a file.
 
     Example: lowwatt export quantized.lwg --format xmodel -o detector_int.xmodel
+    Example: lowwatt export quantized.lwg --format deploy -o detector_qmodel.onnx
     Example: lowwatt export detector.lwp --format xmodel-compiled -o detector.xmodel
     """
-    from lowwatt.verbs.export import FORMATS, export_file
+    from lowwatt.verbs.export import export_file
 
-    suffix = FORMATS.get(format, ("", ""))[0]
-    target = out or file.with_name(f"{file.stem}{suffix}")
-    result = export_file(file, target, format, machine)
+    result = export_file(file, out, format, machine)
     if json:
         print_json(result)
         return
-    output.print(f"{format}: {target}")
+    output.print(f"{result['format']}: {result['file']}")
     for line in result["proof"]:
         output.print(f"  {line}")
 

@@ -1,4 +1,4 @@
-"""Typed access to `Graph.meta`: pre-processing, detection head, labels and category ids.
+"""Typed access to `Graph.meta`: pre-processing, detection head, labels and category ids, scheme.
 
 What is read may come from a damaged file: every reader raises ToolError for values of another kind.
 """
@@ -18,6 +18,14 @@ from lowwatt.types import DetectionHead, Preprocess
 _T = TypeVar("_T")
 _LARGEST_SIDE = 1 << 14
 """Pixels; an input beyond that is a damaged number, not a network."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SchemeName:
+    """A scheme's name and the formats that its target's tools read, the usual one first."""
+
+    name: str
+    exports: tuple[str, ...]
 
 
 def set_preprocess(graph: Graph, preprocess: Preprocess) -> None:
@@ -73,6 +81,17 @@ def category_ids(graph: Graph) -> tuple[int, ...]:
     if stored is None:
         return tuple(range(1, len(labels(graph)) + 1))
     return _read(graph, "category_ids", stored, tuple[int, ...])
+
+
+def set_scheme(graph: Graph, name: str, exports: Sequence[str]) -> None:
+    """Store which scheme a graph was quantized for, and the formats that the target's tools read."""
+    graph.meta["scheme"] = {"name": name, "exports": list(exports)}
+
+
+def scheme(graph: Graph) -> SchemeName | None:
+    """What `set_scheme` stored; None for a graph that comes from elsewhere."""
+    stored = graph.meta.get("scheme")
+    return None if stored is None else _read(graph, "scheme", stored, SchemeName)
 
 
 def _read(graph: Graph, key: str, stored: Any, kind: type[_T]) -> _T:

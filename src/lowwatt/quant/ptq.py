@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lowwatt.errors import ToolError
+from lowwatt.ir import meta
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.ir.passes import prepare_for_quantization
 from lowwatt.quant import vitis
 from lowwatt.quant.effort import Progress, StepNote, Work, run_steps
 from lowwatt.quant.plan import Params, Plan, apply, float_nodes, make_plan
+from lowwatt.quant.readers import part_readers
 from lowwatt.quant.scheme import Scheme, load_scheme
 from lowwatt.types import Array
 
@@ -65,7 +67,7 @@ def quantize(
     >>> # report = lowwatt.quantize(graph, [images]); lowwatt.compile(report.quantized)
     """
     rules = load_scheme(scheme)
-    prepared = prepared_copy(graph)
+    prepared = prepared_copy(graph, rules)
     plan = make_plan(prepared, rules)
     images = list(batches)
     tell: Progress = progress or (lambda step, share: None)
@@ -74,17 +76,21 @@ def quantize(
     return report_of(work, sum(map(len, images)))
 
 
-def prepared_copy(graph: Graph) -> Graph:
-    """The graph as plans are made for it: batch norms folded, activations fused."""
+def prepared_copy(graph: Graph, rules: Scheme) -> Graph:
+    """The graph as plans are made for it: batch norms folded, activations fused as the target fuses them."""
     prepared = graph.copy()
-    prepare_for_quantization(prepared)
+    prepare_for_quantization(prepared, rules.fuse)
+    if rules.apart:
+        part_readers(prepared, rules)
     return prepared
 
 
 def report_of(work: Work, images: int) -> QuantReport:
     """The quantized graph of finished work, checked against the target's rules."""
+    scheme = work.plan.scheme
     quantized = apply(work.graph, work.params).verify()
-    broken = vitis.violations(quantized) if work.plan.scheme.legality == "dpu" else []
+    meta.set_scheme(quantized, scheme.name, scheme.exports)
+    broken = vitis.violations(quantized) if scheme.legality == "dpu" else []
     if broken:
         why = "please report this graph"
         raise ToolError("the quantized graph breaks a rule of the target", where=broken[0], hint=why)

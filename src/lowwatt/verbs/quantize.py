@@ -80,7 +80,8 @@ def explain_file(file: Path, settings: QuantSettings, labels: Path | None = None
     from lowwatt.quant.ptq import prepared_copy
 
     graph = _float_graph(QuantizeJob(file, "", Path(), settings, labels), lambda line: None)
-    return make_plan(prepared_copy(graph), scheme_of(settings))
+    rules = scheme_of(settings)
+    return make_plan(prepared_copy(graph, rules), rules)
 
 
 def scheme_of(settings: QuantSettings) -> Scheme:
