@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from lowwatt.errors import ToolError
 from lowwatt.ir import meta
 from lowwatt.ir.graph import Graph
-from lowwatt.ir.heads import yolox
+from lowwatt.ir.heads import fastestdet, yolox
 from lowwatt.ir.heads.found import Found, NotThisHead
 from lowwatt.ir.heads.labels import labels_for
+from lowwatt.ir.heads.pixels import scale_input
 
-KINDS: dict[str, Callable[[Graph], Found]] = {"a YOLOX detector": yolox.find}
+KINDS: dict[str, Callable[[Graph], Found]] = {"a YOLOX detector": yolox.find, "a FastestDet": fastestdet.find}
 """What a network can be → the function that finds its raw maps, or raises NotThisHead with the reason."""
 
 
@@ -47,6 +48,8 @@ def attach_head(graph: Graph, labels: Sequence[str] = ()) -> str:
 def _attach(graph: Graph, found: Found, labels: Sequence[str]) -> str:
     names, category_ids, whose = labels_for(found.head.num_classes, labels, where=graph.name)
     _cut(graph, found.maps)
+    if found.scale != 1:
+        scale_input(graph, found.scale)
     meta.set_head(graph, found.head, names, category_ids)
     meta.set_preprocess(graph, found.preprocess)
     return f"{found.head.num_classes} classes ({whose}), {found.line}"
