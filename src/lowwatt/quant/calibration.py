@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from lowwatt.errors import ToolError
-from lowwatt.ir.graph import Graph
+from lowwatt.ir.graph import Graph, Node
 from lowwatt.quant.executor import TorchExecutor
 from lowwatt.quant.fit import Samples, fit
 from lowwatt.quant.plan import Params, Plan, Slot
@@ -64,6 +64,15 @@ def _halved(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     merged = np.zeros(2 * BINS)
     merged[BINS // 2 : BINS // 2 + BINS] = counts.reshape(-1, 2).sum(1)
     return merged
+
+
+def merged(histograms: Sequence[Histogram]) -> Histogram:
+    """Histogram of all values of several; the moving extremes are averaged."""
+    exponent = max(h.exponent for h in histograms)
+    counts = np.sum([h.at(exponent) for h in histograms], 0)
+    moving = np.mean([h.moving or (h.low, h.high) for h in histograms], 0)
+    low, high = min(h.low for h in histograms), max(h.high for h in histograms)
+    return Histogram(exponent, counts, low, high, (float(moving[0]), float(moving[1])))
 
 
 def samples_of(histograms: Sequence[Histogram]) -> Samples:
@@ -121,22 +130,27 @@ def fit_constant(graph: Graph, slot: Slot, method: str) -> QuantParams:
 
 
 def biases(graph: Graph, plan: Plan, params: Params, method: str) -> dict[str, QuantParams]:
-    """Number formats of biases: their own fix point, or at 32 bits the step of the accumulator that they enter."""
+    """Number formats of all biases that carry integers."""
     table: dict[str, QuantParams] = {}
     for node in graph.nodes:
-        slot = plan.slots.get(node.inputs[2]) if len(node.inputs) > 2 else None
-        if slot is None or slot.kind != "bias":
-            continue
-        if slot.format.bits < 32:
-            table[slot.name] = fit_constant(graph, slot, method)
-            continue
-        if node.inputs[0] not in params or node.inputs[1] not in params:
-            continue
-        weights = params[node.inputs[1]].scale
-        source = float(np.asarray(params[node.inputs[0]].scale))
-        channels = graph.tensor(slot.name).shape[0]
-        table[slot.name] = _accumulator(source, weights, channels, slot)
+        table.update(bias_format(graph, plan, node, params, method))
     return table
+
+
+def bias_format(graph: Graph, plan: Plan, node: Node, params: Params, method: str) -> dict[str, QuantParams]:
+    """Number format of a node's bias by its name: its own fix point, or at 32 bits the step of the accumulator that it
+    enters; nothing where there is none.
+    """
+    slot = plan.slots.get(node.inputs[2]) if len(node.inputs) > 2 else None
+    if slot is None or slot.kind != "bias":
+        return {}
+    if slot.format.bits < 32:
+        return {slot.name: fit_constant(graph, slot, method)}
+    if node.inputs[0] not in params or node.inputs[1] not in params:
+        return {}
+    weights = params[node.inputs[1]].scale
+    source = float(np.asarray(params[node.inputs[0]].scale))
+    return {slot.name: _accumulator(source, weights, graph.tensor(slot.name).shape[0], slot)}
 
 
 def _accumulator(source: float, weights: float | tuple[float, ...], channels: int, slot: Slot) -> QuantParams:

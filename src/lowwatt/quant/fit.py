@@ -150,7 +150,8 @@ def _shrink(samples: Samples, format: NumberFormat, limits: Range, end: str) -> 
 def _kl(samples: Samples, format: NumberFormat) -> Range:
     """Least Kullback-Leibler divergence between the values and their rounded ones, over shrunken ranges.
 
-    As TensorRT's calibrator (Migacz, GTC 2017): what a range cuts off is counted into its last bin.
+    As TensorRT's calibrator (Migacz, GTC 2017): what a range cuts off is counted into its last bin, and zeros, which
+    any range represents, do not count.
     """
     if np.ndim(samples.counts) == 0:
         return _mse(samples, format)  # weights have no histogram; nobody calibrates them by divergence
@@ -167,6 +168,7 @@ def _divergence(samples: Samples, scales: Floats, zeros: Floats, format: NumberF
     values, counts = samples.values[0], np.broadcast_to(samples.counts, samples.values.shape)[0]
     qmin, qmax = format.limits
     steps = np.rint(values / scales[0]) + zeros[0]
+    counts = np.where(steps == zeros[0], 0.0, counts)
     inside = (steps >= qmin) & (steps <= qmax)
     levels = np.clip(steps, qmin, qmax).astype(int) - qmin
     clipped = np.where(inside, counts, 0.0)

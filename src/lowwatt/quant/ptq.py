@@ -1,17 +1,16 @@
-"""Post-training quantization in one call: prepare, calibrate, choose fix points, make legal, verify."""
+"""Post-training quantization in one call: prepare, plan, calibrate, improve, make legal, verify."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.ir.passes import prepare_for_quantization
 from lowwatt.quant import vitis
-from lowwatt.quant.calibration import calibrate, collect
+from lowwatt.quant.effort import Progress, StepNote, Work, run_steps
 from lowwatt.quant.plan import Params, Plan, apply, float_nodes, make_plan
 from lowwatt.quant.scheme import Scheme, load_scheme
 from lowwatt.types import Array
@@ -19,13 +18,18 @@ from lowwatt.types import Array
 
 @dataclass(frozen=True, slots=True)
 class QuantReport:
-    """A quantization: the prepared float graph and its integers, tensor for tensor; plan and formats behind them."""
+    """A quantization: the prepared float graph and its integers, tensor for tensor; plan and formats behind them.
+
+    `notes` tell what each step brought, `warnings` what is wrong with the calibration images.
+    """
 
     floating: Graph
     quantized: Graph
     images: int
     plan: Plan
     params: Params
+    notes: list[StepNote] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def float_nodes(self) -> list[Node]:
@@ -40,48 +44,41 @@ def quantize(
     *,
     scheme: str | Path | Scheme = "vitis",
     calibration: str | None = None,
-    progress: Callable[[int], None] | None = None,
+    effort: str = "fast",
+    progress: Progress | None = None,
 ) -> QuantReport:
     """Quantize a float graph after training.
 
-    `batches` yields float32 NHWC arrays as the network sees them (0…255); one pass over them serves all tensors.
+    `batches` yields float32 NHWC arrays as the network sees them (0…255); all of them are kept in memory.
     `scheme` is a target's number format and rules: a name of `scheme_names()`, or a YAML file of one's own.
-    `calibration` is a method of `lowwatt.quant.fit.METHODS`; the scheme's own where None. Operators without an
-    INT8 form stay in float between quantized tensors (`QuantReport.float_nodes`); ToolError for one that has no rule.
+    `calibration` is a method of `lowwatt.quant.fit.METHODS`; the scheme's own where None. `effort` is a level of
+    `lowwatt.quant.effort.EFFORTS`. Operators without an INT8 form stay in float between quantized tensors
+    (`QuantReport.float_nodes`); ToolError for one that has no rule at all.
 
     >>> # report = lowwatt.quantize(graph, [images]); lowwatt.compile(report.quantized)
     """
     rules = load_scheme(scheme)
+    prepared = prepared_copy(graph)
+    plan = make_plan(prepared, rules)
+    images = list(batches)
+    tell: Progress = progress or (lambda step, share: None)
+    work = Work(prepared, prepared, plan, {}, images, calibration or rules.calibration, tell)
+    run_steps(work, effort)
+    return report_of(work, sum(map(len, images)))
+
+
+def prepared_copy(graph: Graph) -> Graph:
+    """The graph as plans are made for it: batch norms folded, activations fused."""
     prepared = graph.copy()
     prepare_for_quantization(prepared)
-    plan = make_plan(prepared, rules)
-    counted = _Counter(batches)
-    histograms = collect(prepared, counted, progress)
-    params = calibrate(prepared, plan, histograms, calibration or rules.calibration)
-    return report_of(prepared, plan, params, counted.images)
+    return prepared
 
 
-def report_of(floating: Graph, plan: Plan, params: Params, images: int) -> QuantReport:
-    """The quantized graph of a plan and its formats, made legal and checked."""
-    if plan.scheme.legality == "dpu":
-        params = vitis.legalize(floating, plan, params)
-    quantized = apply(floating, params).verify()
-    broken = vitis.violations(quantized) if plan.scheme.legality == "dpu" else []
+def report_of(work: Work, images: int) -> QuantReport:
+    """The quantized graph of finished work, checked against the target's rules."""
+    quantized = apply(work.graph, work.params).verify()
+    broken = vitis.violations(quantized) if work.plan.scheme.legality == "dpu" else []
     if broken:
-        raise ToolError(
-            "the quantized graph breaks a rule of the target", where=broken[0], hint="please report this graph"
-        )
-    return QuantReport(floating, quantized, images, plan, params)
-
-
-class _Counter:
-    """Batches passed through, counting images."""
-
-    def __init__(self, batches: Iterable[Array]) -> None:
-        self._batches = batches
-        self.images = 0
-
-    def __iter__(self) -> Any:
-        for batch in self._batches:
-            self.images += len(batch)
-            yield batch
+        why = "please report this graph"
+        raise ToolError("the quantized graph breaks a rule of the target", where=broken[0], hint=why)
+    return QuantReport(work.original, quantized, images, work.plan, work.params, work.notes, work.warnings)

@@ -54,8 +54,8 @@ def quantize_on(graph: Graph, data: CocoData, settings: QuantSettings, progress:
     from lowwatt.ir import meta
     from lowwatt.quant import quantize
 
-    bar = progress("calibrate")
-    bar.start(min(settings.images, len(data)))
+    bar = progress("quantize")
+    bar.start(100)
     batches = calibration_batches(data, meta.preprocess(graph), settings.images)
     try:
         return quantize(
@@ -63,7 +63,8 @@ def quantize_on(graph: Graph, data: CocoData, settings: QuantSettings, progress:
             batches,
             scheme=settings.scheme,
             calibration=settings.calibration,
-            progress=lambda n: bar.update(n),
+            effort=settings.effort,
+            progress=lambda step, share: bar.update(round(100 * share), {"step": step}),
         )
     finally:
         bar.finish()
