@@ -79,3 +79,19 @@ def fastestdet(classes: int = CLASSES) -> Graph:
     gate = graph.add("sigmoid", [obj], "gate")
     graph.outputs = [graph.add("concat", [gate, box, shares], "map", axis=3)]
     return graph.verify()
+
+
+def classifier(classes: int = 4, padded: bool = False) -> Graph:
+    """A convolution, a mean, a linear layer and a softmax; `padded`: the convolution pads with zeros."""
+    graph = Graph("foreign")
+    graph.add_input("images", (1, *SIZE, 3))
+    features = convolution(graph, "features", 6, 8, scale=2.0)
+    if padded:
+        graph.node(features).attrs["pad"] = (8, 8, 8, 8)
+        graph.tensors[features].shape = (1, SIZE[0] // 8 + 2, SIZE[1] // 8 + 2, 6)
+    kept = graph.add("relu", [features], "kept")
+    mean = graph.add("reduce_mean", [kept], "mean", axes=(1, 2), keepdims=False)
+    weights = np.random.default_rng(5).normal(0, 1, (classes, 6)).astype(np.float32)
+    logits = graph.add("linear", [mean, graph.add_constant("l.w", weights)], "logits")
+    graph.outputs = [graph.add("softmax", [logits], "scores", axis=1)]
+    return graph.verify()

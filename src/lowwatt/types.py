@@ -170,7 +170,7 @@ class Preprocess:
 
     `size` is (height, width) of the input, `channels` 1 (gray, decoded as gray) or 3 (BGR). `fit`: "letterbox" keeps
     the proportions and pads with `pad_value`, around the image where `centre`; "stretch" does not keep them; "crop"
-    takes the middle of the image, 7/8 of its shorter side, as classifiers do.
+    takes the middle of the image, 7/8 of its shorter side, as classifiers do, but all of one that has the input's size.
     """
 
     size: tuple[int, int]
@@ -196,6 +196,14 @@ class DetectionHead:
     outputs: tuple[tuple[str, str, str], ...]
     num_classes: int
     kind: Literal["yolox", "fastestdet"] = "yolox"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassHead:
+    """How to read a classifier: the output that holds one number a class, greatest for the likeliest."""
+
+    output: str
+    num_classes: int
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from lowwatt.errors import ToolError
 from lowwatt.ir import meta, onnx_writer
 from lowwatt.ir.graph import Graph
 from lowwatt.ir.heads import attach_head
-from lowwatt.ir.heads.pixels import scale_input
+from lowwatt.ir.heads.pixels import convention, take_pixels
 from lowwatt.letterbox import letterbox
 from lowwatt.loading import load, load_graph, load_with_head, read_labels
 from lowwatt.runtime import Engine
@@ -99,9 +99,9 @@ def test_pixels_are_scaled_in_the_first_layer_or_in_front_of_it() -> None:
     before = open_backend("onnxruntime", graph).run({"images": IMAGE / 255})["map"]
     read_twice = fastestdet()
     read_twice.outputs.append(read_twice.add("max_pool", ["images"], "small", kernel=(2, 2), stride=(2, 2)))
-    for net, layers in ((graph, 0), (read_twice, 1)):
-        scale_input(net, 1 / 255)
-        assert sum(node.op == "depthwise_conv2d" for node in net.verify().nodes) == layers
+    for net, layers in ((graph, 3), (read_twice, 4)):
+        take_pixels(net, convention("unit-bgr"))
+        assert sum(node.op == "conv2d" for node in net.verify().nodes) == layers
         np.testing.assert_allclose(open_backend("onnxruntime", net).run({"images": IMAGE})["map"], before, atol=1e-5)
 
 
@@ -227,7 +227,7 @@ def test_a_published_yolox(shared: Path) -> None:
     if not path.is_file():
         pytest.skip("the weights are not here")
     graph, line = load_with_head(path)
-    assert "80 classes (COCO)" in line and "strides 8, 16, 32, 416x416 BGR" in line
+    assert "80 classes (COCO)" in line and "strides 8, 16, 32, 416x416" in line
     image = np.random.default_rng(0).integers(0, 256, (1, 416, 416, 3)).astype(np.float32)
     (anchors,) = open_backend("onnxruntime", path).run({"images": image.transpose(0, 3, 1, 2)})["output"]
     outputs = open_backend("onnxruntime", graph).run({"images": image})
@@ -242,7 +242,7 @@ def test_a_published_fastestdet(shared: Path) -> None:
     if not path.is_file():
         pytest.skip("the weights are not here")
     graph, line = load_with_head(path)
-    assert line.startswith("recognised a FastestDet: 80 classes (COCO), stride 16, 352x352 BGR")
+    assert line.startswith("recognised a FastestDet: 80 classes (COCO), stride 16, 352x352")
     image = np.random.default_rng(0).integers(0, 256, (1, 352, 352, 3)).astype(np.float32)
     (whole,) = open_backend("onnxruntime", path).run({"input.1": image.transpose(0, 3, 1, 2) / 255}).values()
     outputs = open_backend("onnxruntime", graph).run({"input.1": image})

@@ -25,11 +25,11 @@ def find(graph: Graph) -> Found:
     names = [free_name(graph, f"{word}_{stride}", name) for word, name in zip(("cls", "box", "obj"), raw, strict=True)]
     head = DetectionHead((stride,), ((names[0], names[1], names[2]),), classes, "fastestdet")
     line = (
-        f"stride {stride}, {image[1]}x{image[2]} {'BGR' if image[3] == 3 else 'gray'}, images stretched, division by "
-        "255 put into the first layer; cut before its sigmoid and softmax: 3 raw maps come out"
+        f"stride {stride}, {image[1]}x{image[2]}, images stretched, "
+        "cut before its sigmoid and softmax, so that 3 raw maps come out"
     )
     preprocess = Preprocess((image[1], image[2]), image[3], fit="stretch")
-    return Found(dict(zip(raw, names, strict=True)), head, preprocess, line, scale=1 / 255)
+    return Found(dict(zip(raw, names, strict=True)), head, preprocess, "unit-bgr", line)
 
 
 def _maps(graph: Graph) -> tuple[str, str, str]:

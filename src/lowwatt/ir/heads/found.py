@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from lowwatt.errors import ToolError
 from lowwatt.ir import interpreter
 from lowwatt.ir.graph import Graph
-from lowwatt.types import Array, DetectionHead, Preprocess, Shape
+from lowwatt.types import Array, ClassHead, DetectionHead, Preprocess, Shape
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """A recognised head. `maps`: tensor of the graph → its name as an output, in order; `line` says it to the user.
 
-    `scale` is what the network wants pixels of 0…255 multiplied by.
+    `pixels` is a word of `pixels.CONVENTIONS`: what the network takes.
     """
 
     maps: dict[str, str]
-    head: DetectionHead
+    head: DetectionHead | ClassHead
     preprocess: Preprocess
+    pixels: str
     line: str
-    scale: float = 1.0
 
 
 class NotThisHead(Exception):

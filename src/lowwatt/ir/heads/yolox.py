@@ -2,7 +2,8 @@
 
 For each stride a concat of box, sigmoid(objectness) and sigmoid(classes), then all anchors in one tensor
 (1, anchors, 5 + classes), decoded (`--decode_in_inference`) or not. What the operators behind the concats do is not
-matched one by one but proved: on random maps they must give what YOLOX gives.
+matched one by one but proved: on random maps they must give what YOLOX gives. Pixels are 0…255; networks of the first
+releases (demo.py --legacy) take them as torch has them, which no file says.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ def find(graph: Graph) -> Found:
     outputs = tuple((maps[v.classes], maps[v.box], maps[v.objectness]) for v in levels)
     head = DetectionHead(strides, outputs, levels[0].shape[3] - 5)
     line = (
-        f"strides {', '.join(map(str, strides))}, {image[1]}x{image[2]} {'BGR' if image[3] == 3 else 'gray'} of 0…255, "
-        f"letterboxed to the top left on {PAD}; cut before its sigmoids ({form}): {len(maps)} raw maps come out"
+        f"strides {', '.join(map(str, strides))}, {image[1]}x{image[2]}, letterboxed to the top left on {PAD}, "
+        f"cut before its sigmoids ({form}), so that {len(maps)} raw maps come out"
     )
-    return Found(maps, head, Preprocess((image[1], image[2]), image[3], pad_value=PAD), line)
+    return Found(maps, head, Preprocess((image[1], image[2]), image[3], pad_value=PAD), "raw", line)
 
 
 def _levels(graph: Graph, image: Shape) -> list[_Level]:
