@@ -66,3 +66,32 @@ def _grid(strides: tuple[int, ...]) -> tuple[Array, Array]:
         cells.append([(x, y) for y in range(rows) for x in range(columns)])
         steps.append(np.full((rows * columns, 1), stride, np.float32))
     return np.concatenate(cells).astype(np.float32), np.concatenate(steps)
+
+
+def fastestdet(classes: int = CLASSES) -> Graph:
+    """FastestDet's head, with the turns in front of and behind its softmax."""
+    graph = Graph("foreign")
+    graph.add_input("images", (1, *SIZE, 3))
+    counts = (("o", 1), ("b", 4), ("c", classes))
+    obj, box, cls = (convolution(graph, word, n, 16, scale=5.0) for word, n in counts)
+    turned = graph.add("transpose", [cls], "turned", order=(0, 2, 1, 3))
+    shares = graph.add("transpose", [graph.add("softmax", [turned], "shares", axis=3)], "back", order=(0, 2, 1, 3))
+    gate = graph.add("sigmoid", [obj], "gate")
+    graph.outputs = [graph.add("concat", [gate, box, shares], "map", axis=3)]
+    return graph.verify()
+
+
+def classifier(classes: int = 4, padded: bool = False) -> Graph:
+    """A convolution, a mean, a linear layer and a softmax; `padded`: the convolution pads with zeros."""
+    graph = Graph("foreign")
+    graph.add_input("images", (1, *SIZE, 3))
+    features = convolution(graph, "features", 6, 8, scale=2.0)
+    if padded:
+        graph.node(features).attrs["pad"] = (8, 8, 8, 8)
+        graph.tensors[features].shape = (1, SIZE[0] // 8 + 2, SIZE[1] // 8 + 2, 6)
+    kept = graph.add("relu", [features], "kept")
+    mean = graph.add("reduce_mean", [kept], "mean", axes=(1, 2), keepdims=False)
+    weights = np.random.default_rng(5).normal(0, 1, (classes, 6)).astype(np.float32)
+    logits = graph.add("linear", [mean, graph.add_constant("l.w", weights)], "logits")
+    graph.outputs = [graph.add("softmax", [logits], "scores", axis=1)]
+    return graph.verify()

@@ -53,7 +53,7 @@ def load_graph(path: str | Path) -> Graph:
     return loaded if isinstance(loaded, Graph) else graph_of(loaded)
 
 
-def load_with_head(path: str | Path, labels: Sequence[str] = ()) -> tuple[Graph, str]:
+def load_with_head(path: str | Path, labels: Sequence[str] = (), pixels: str = "") -> tuple[Graph, str]:
     """The graph with what `detect` and `eval` need, and one line that says what was worked out for that.
 
     A network that was trained elsewhere is recognised by its last operators and cut before them (`ir.heads`); the line
@@ -63,7 +63,7 @@ def load_with_head(path: str | Path, labels: Sequence[str] = ()) -> tuple[Graph,
 
     graph = load_graph(path)
     try:
-        return graph, attach_head(graph, labels)
+        return graph, attach_head(graph, labels, pixels)
     except ToolError as error:
         raise ToolError(error.what, where=str(path), why=error.why, hint=error.hint) from None
 

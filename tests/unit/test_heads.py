@@ -9,16 +9,18 @@ import cv2
 import numpy as np
 import pytest
 
-from foreign_heads import CLASSES, SIZE, yolox
+from foreign_heads import CLASSES, SIZE, fastestdet, yolox
 from lowwatt.backends import open_backend
 from lowwatt.errors import ToolError
 from lowwatt.ir import meta, onnx_writer
 from lowwatt.ir.graph import Graph
 from lowwatt.ir.heads import attach_head
+from lowwatt.ir.heads.pixels import convention, take_pixels
+from lowwatt.letterbox import letterbox
 from lowwatt.loading import load, load_graph, load_with_head, read_labels
 from lowwatt.runtime import Engine
 from lowwatt.runtime.postprocess import postprocess
-from lowwatt.types import Array, Detections, Preprocess
+from lowwatt.types import Array, Detections, Preprocess, QuantParams
 from lowwatt.verbs.evaluate import evaluate_file, relabelled
 
 LABELS = ("cat", "dog", "cow")
@@ -44,6 +46,63 @@ def test_the_cut_network_gives_the_boxes_of_the_whole(decoded: bool) -> None:
     expected = np.column_stack([xyxy, score, anchors[:, 5:].argmax(axis=1)])
     given = np.column_stack([found.xyxy, found.score, found.label])
     np.testing.assert_allclose(sorted_rows(given), sorted_rows(expected), rtol=1e-4, atol=1e-3)
+
+
+def test_fastestdet_gives_its_authors_boxes() -> None:
+    """Against handle_preds of its repository, in its own words: obj^.6 * cls^.4, tanh, sigmoid."""
+    pred = open_backend("onnxruntime", fastestdet()).run({"images": IMAGE / 255})["map"][0].astype(np.float64)
+    rows, columns, _ = pred.shape
+    gy, gx = np.mgrid[:rows, :columns]
+    width, height = (1 / (1 + np.exp(-pred[..., c])) for c in (3, 4))
+    x, y = (np.tanh(pred[..., 1]) + gx) / columns, (np.tanh(pred[..., 2]) + gy) / rows
+    corners = np.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], axis=-1)
+    score = pred[..., 0] ** 0.6 * pred[..., 5:].max(axis=-1) ** 0.4
+    expected = np.column_stack(
+        [(corners * [*SIZE[::-1], *SIZE[::-1]]).reshape(-1, 4), score.ravel(), pred[..., 5:].argmax(axis=-1).ravel()]
+    )
+    cut = fastestdet()
+    assert "stride 16" in attach_head(cut, LABELS) and cut.outputs == ["cls_16", "box_16", "obj_16"]
+    assert meta.preprocess(cut) == Preprocess(SIZE, 3, fit="stretch") and meta.head(cut).kind == "fastestdet"
+    outputs = open_backend("onnxruntime", cut).run({"images": IMAGE})
+    found = postprocess(outputs, {}, meta.head(cut), None, conf=0.0, iou=1.0)
+    given = np.column_stack([found.xyxy, found.score, found.label])
+    np.testing.assert_allclose(sorted_rows(given), sorted_rows(expected), rtol=1e-4, atol=1e-3)
+    with pytest.raises(ToolError, match="cannot decode"):
+        postprocess(outputs, {}, meta.head(cut), None, engine="core")
+
+
+def test_integers_of_a_fastestdet_are_their_real_values() -> None:
+    cut = fastestdet()
+    attach_head(cut, LABELS)
+    quant = QuantParams.power_of_two(4)
+    real = open_backend("onnxruntime", cut).run({"images": IMAGE})
+    integers = {name: np.clip(np.rint(value * 16), -128, 127).astype(np.int8) for name, value in real.items()}
+    rounded = {name: value.astype(np.float32) / 16 for name, value in integers.items()}
+    found = postprocess(integers, dict.fromkeys(integers, quant), meta.head(cut), None)
+    expected = postprocess(rounded, {}, meta.head(cut), None)
+    np.testing.assert_array_equal(found.xyxy, expected.xyxy)
+    np.testing.assert_array_equal(found.score, expected.score)
+
+
+def test_a_stretched_image_and_its_way_back() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (50, 200, 3), np.uint8)
+    pixels, box = letterbox(image, Preprocess((64, 96), 3, fit="stretch"))
+    np.testing.assert_array_equal(pixels, cv2.resize(image, (96, 64)))
+    np.testing.assert_allclose(
+        box.to_source(np.array([[0, 0, 96, 64], [48, 16, 96, 32]])), [[0, 0, 200, 50], [100, 12.5, 200, 25]]
+    )
+    np.testing.assert_allclose(box.to_input(box.to_source(np.array([[3, 4, 50, 60]]))), [[3, 4, 50, 60]], rtol=1e-6)
+
+
+def test_pixels_are_scaled_in_the_first_layer_or_in_front_of_it() -> None:
+    graph = fastestdet()
+    before = open_backend("onnxruntime", graph).run({"images": IMAGE / 255})["map"]
+    read_twice = fastestdet()
+    read_twice.outputs.append(read_twice.add("max_pool", ["images"], "small", kernel=(2, 2), stride=(2, 2)))
+    for net, layers in ((graph, 3), (read_twice, 4)):
+        take_pixels(net, convention("unit-bgr"))
+        assert sum(node.op == "conv2d" for node in net.verify().nodes) == layers
+        np.testing.assert_allclose(open_backend("onnxruntime", net).run({"images": IMAGE})["map"], before, atol=1e-5)
 
 
 def test_what_the_meta_says() -> None:
@@ -168,7 +227,7 @@ def test_a_published_yolox(shared: Path) -> None:
     if not path.is_file():
         pytest.skip("the weights are not here")
     graph, line = load_with_head(path)
-    assert "80 classes (COCO)" in line and "strides 8, 16, 32, 416x416 BGR" in line
+    assert "80 classes (COCO)" in line and "strides 8, 16, 32, 416x416" in line
     image = np.random.default_rng(0).integers(0, 256, (1, 416, 416, 3)).astype(np.float32)
     (anchors,) = open_backend("onnxruntime", path).run({"images": image.transpose(0, 3, 1, 2)})["output"]
     outputs = open_backend("onnxruntime", graph).run({"images": image})
@@ -176,3 +235,16 @@ def test_a_published_yolox(shared: Path) -> None:
     np.testing.assert_allclose(raw, anchors[:, :4], atol=1e-4)
     classes = np.concatenate([outputs[f"cls_{stride}"].reshape(-1, 80) for stride in (8, 16, 32)])
     np.testing.assert_allclose(1 / (1 + np.exp(-classes)), anchors[:, 5:], atol=1e-5)
+
+
+def test_a_published_fastestdet(shared: Path) -> None:
+    path = shared / "data" / "weights" / "FastestDet.onnx"
+    if not path.is_file():
+        pytest.skip("the weights are not here")
+    graph, line = load_with_head(path)
+    assert line.startswith("recognised a FastestDet: 80 classes (COCO), stride 16, 352x352")
+    image = np.random.default_rng(0).integers(0, 256, (1, 352, 352, 3)).astype(np.float32)
+    (whole,) = open_backend("onnxruntime", path).run({"input.1": image.transpose(0, 3, 1, 2) / 255}).values()
+    outputs = open_backend("onnxruntime", graph).run({"input.1": image})
+    np.testing.assert_allclose(outputs["box_16"][0], whole[0, 1:5].transpose(1, 2, 0), atol=1e-4)
+    np.testing.assert_allclose(1 / (1 + np.exp(-outputs["obj_16"][0, ..., 0])), whole[0, 0], atol=1e-4)

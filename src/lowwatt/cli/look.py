@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lowwatt.cli.console import messages, output, print_json
-from lowwatt.cli.options import Json, Labels
+from lowwatt.cli.options import Json, Labels, Pixels
 from lowwatt.errors import ToolError
 
 PROGRAM = ".lwp"
@@ -54,6 +54,7 @@ def detect(
     iou: Annotated[float, typer.Option(min=0, max=1, help="Overlap above which the weaker box goes.")] = 0.65,
     max_det: Annotated[int, typer.Option(min=1, help="Most boxes of an image.")] = 100,
     labels: Labels = None,
+    pixels: Pixels = "",
     json: Json = False,
 ) -> None:
     """Draw the boxes of a detector on images.
@@ -62,8 +63,8 @@ def detect(
     """
     from lowwatt.verbs.detect import detect_images
 
-    settings = {"conf": conf, "iou": iou, "max_det": max_det}
-    rows = detect_images(sources, model, out, backend, labels=labels, tell=messages.print, **settings)
+    settings: dict[str, Any] = {"conf": conf, "iou": iou, "max_det": max_det, "labels": labels, "pixels": pixels}
+    rows = detect_images(sources, model, out, backend, tell=messages.print, **settings)
     failed = [row for row in rows if row["error"]]
     if json:
         print_json(rows)

@@ -56,7 +56,8 @@ class Node:
 class Graph:
     """Nodes (topological), the tensors they name, and `meta`: json-able facts that travel along.
 
-    Known keys of `meta`: preprocess, head, labels, category_ids (see `lowwatt.ir.meta`), source.
+    Known keys of `meta`: preprocess, head, classifier, labels, category_ids (see `lowwatt.ir.meta`), source, and notes,
+    what a user should know of how the graph was read.
     """
 
     name: str = "graph"

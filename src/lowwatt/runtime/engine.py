@@ -17,10 +17,10 @@ from lowwatt.errors import ToolError, did_you_mean
 from lowwatt.ir import meta
 from lowwatt.ir.arithmetic import quantize
 from lowwatt.ir.graph import Graph
-from lowwatt.letterbox import letterbox, read_image
+from lowwatt.letterbox import letterbox
 from lowwatt.runtime.pipeline import run_stages
 from lowwatt.runtime.postprocess import postprocess
-from lowwatt.runtime.sources import Image, Source, images_of, name_of
+from lowwatt.runtime.sources import Image, Source, images_of, name_of, pixels_of
 from lowwatt.types import Array, Detections, Letterbox, Result
 
 
@@ -60,7 +60,7 @@ class Engine:
     ) -> None:
         loaded = _load(source)
         self.graph: Graph = loaded if isinstance(loaded, Graph) else loaded.graph
-        if "head" not in self.graph.meta:
+        if not {"head", "classifier"} & self.graph.meta.keys():
             loaded = self.graph = _with_head(self.graph)
         self.head = meta.head(self.graph)
         self.labels = meta.labels(self.graph)
@@ -100,7 +100,7 @@ class Engine:
         frame = _Frame(*numbered)
         try:
             with _timed(frame, "read"):
-                pixels = _pixels(frame.image, self.preprocess.channels)
+                pixels = pixels_of(frame.image, self.preprocess.channels)
             with _timed(frame, "preprocess"):
                 padded, frame.box = letterbox(pixels, self.preprocess)
                 values = padded.astype(np.float32) if self._grid is None else self._grid[padded]
@@ -173,19 +173,6 @@ def _indices(classes: Sequence[str | int], labels: Sequence[str]) -> NDArray[np.
         else:
             raise ToolError(f"the detector knows no class {name}", hint=did_you_mean(name, labels))
     return np.array(found, np.int64)
-
-
-def _pixels(image: Image, channels: int) -> NDArray[np.uint8]:
-    if not isinstance(image, np.ndarray):
-        return read_image(image, channels)
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
-        raise ToolError(
-            "this is no image",
-            why=f"it is {image.dtype} of shape {image.shape}; uint8 (H, W), (H, W, 1) or (H, W, 3) is expected",
-        )
-    if not image.size:
-        raise ToolError("the image is empty", why=f"its shape is {image.shape}")
-    return image
 
 
 @contextmanager

@@ -29,12 +29,13 @@ def detect_images(
     backend: str,
     *,
     labels: Path | None = None,
+    pixels: str = "",
     tell: Callable[[str], None] = lambda line: None,
     **options: Any,
 ) -> list[dict[str, Any]]:
     """Run the detector on every image; rows of {source, file, detections, error}.
 
-    One unreadable image does not stop the rest. `labels` and `tell` are those of `evaluate_file`.
+    One unreadable image does not stop the rest. `labels`, `pixels` and `tell` are those of `evaluate_file`.
     """
     from lowwatt.letterbox import read_image
     from lowwatt.loading import load_with_head, read_labels
@@ -44,7 +45,8 @@ def detect_images(
 
     images = [str(image) for image in images_of(list(sources))]
     _refuse_overwriting(images, out)
-    graph, line = load_with_head(model or packaged_model(), () if labels is None else read_labels(labels))
+    names = () if labels is None else read_labels(labels)
+    graph, line = load_with_head(model or packaged_model(), names, pixels)
     if line:
         tell(line)
     engine = Engine(graph, choose_backend(backend, graph.is_quantized), **options)

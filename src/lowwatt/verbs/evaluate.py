@@ -1,4 +1,4 @@
-"""eval: AP of anything that gives detections, on a labelled split, through the engine that also serves images."""
+"""eval: AP of a detector or top-k accuracy of a classifier, through what also serves images."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ from lowwatt.verbs.detect import choose_backend
 
 if TYPE_CHECKING:
     from lowwatt.data.coco import CocoData
+    from lowwatt.data.folder import ClassData
     from lowwatt.evaluate.coco import Ap
+    from lowwatt.evaluate.topk import TopK
+    from lowwatt.ir.graph import Graph
     from lowwatt.runtime import Engine
+    from lowwatt.runtime.classifier import Classifier
 
 CONF, IOU, MAX_DET = 0.01, 0.65, 300
 """Settings of every accuracy in this project: the winner's (docs/training-recipe.md 4)."""
@@ -62,6 +66,26 @@ def measure(engine: Engine, data: CocoData, progress: Any = None) -> tuple[Ap, l
     return coco_ap(data, results), results
 
 
+def measure_classes(classifier: Classifier, data: ClassData, progress: Any = None) -> TopK:
+    """Top-1 and top-5; ToolError for an unreadable image, and for a class that the classifier does not have."""
+    from lowwatt.evaluate.topk import rank_of, top_k
+
+    beyond = [image for image in data.images if image.label >= classifier.head.num_classes]
+    if beyond:
+        why = f"class {beyond[0].label} of {beyond[0].path.name}, and the classifier has {classifier.head.num_classes}"
+        raise ToolError("the data set has classes that the classifier lacks", where=str(data.source), why=why)
+    if progress is not None:
+        progress.start(len(data))
+    ranks: list[int] = []
+    for image, scores in zip(data.images, classifier.stream([i.path for i in data.images]), strict=True):
+        ranks.append(rank_of(scores, image.label))
+        if progress is not None:
+            progress.update(len(ranks))
+    if progress is not None:
+        progress.finish()
+    return top_k(ranks)
+
+
 def evaluate_file(
     file: Path,
     root: str,
@@ -71,23 +95,38 @@ def evaluate_file(
     progress: Any = None,
     *,
     labels: Path | None = None,
+    pixels: str = "",
     tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """AP of a file on a data set, as a json-able table.
+    """AP of a detector on a COCO data set, or top-k of a classifier on a labelled folder, as a json-able table.
 
-    `labels` is a file of class names for a network that states none; `tell` is given what was worked out about one that
-    was trained elsewhere.
+    For a network that was trained elsewhere: `labels` is a file of class names, `pixels` a word for what it takes
+    (`ir.heads`), and `tell` is given what was worked out.
     """
     from lowwatt.ir import meta
     from lowwatt.loading import load_with_head, read_labels
     from lowwatt.runtime import Engine
 
-    graph, line = load_with_head(file, () if labels is None else read_labels(labels))
+    graph, line = load_with_head(file, () if labels is None else read_labels(labels), pixels)
     if line:
         tell(line)
+    backend = choose_backend(backend, graph.is_quantized)
+    if meta.classifier(graph) is not None:
+        return _evaluate_classifier(graph, root, backend, limit, progress)
     data = split_for(meta.labels(graph), DataSettings(root=root, val=annotations))
     if limit:
         data = data.first(limit)
-    engine = Engine(graph, choose_backend(backend, graph.is_quantized), conf=CONF, iou=IOU, max_det=MAX_DET)
+    engine = Engine(graph, backend, conf=CONF, iou=IOU, max_det=MAX_DET)
     ap, _ = measure(engine, data, progress)
     return {**dataclasses.asdict(ap), "images": len(data)}
+
+
+def _evaluate_classifier(graph: Graph, root: str, backend: str, limit: int, progress: Any) -> dict[str, Any]:
+    from lowwatt.data.folder import read_classes
+    from lowwatt.runtime.classifier import Classifier
+
+    data = read_classes(root)
+    if limit:
+        data = data.first(limit)
+    found = measure_classes(Classifier(graph, backend), data, progress)
+    return {**dataclasses.asdict(found), "images": len(data)}

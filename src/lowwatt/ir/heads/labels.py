@@ -28,11 +28,17 @@ def labels_for(count: int, given: Sequence[str], where: str) -> tuple[tuple[str,
     >>> labels_for(80, (), "net")[0][79], labels_for(80, (), "net")[1][79], labels_for(1, ["cat"], "net")
     ('toothbrush', 90, (('cat',), (1,), 'named by you'))
     """
-    if given and len(given) != count:
-        raise ToolError(f"the network has {count} classes, not {len(given)}", where=where, hint="name each, in order")
+    check_count(count, given, where)
     if tuple(given) == COCO_LABELS or (not given and count == len(COCO_LABELS)):
         return COCO_LABELS, COCO_IDS, "COCO"
     if not given:
         why = f"it has {count} classes, and the file does not name them"
         raise ToolError("the classes have no names", where=where, why=why, hint="--labels names.txt, one name a line")
     return tuple(given), tuple(range(1, count + 1)), "named by you"
+
+
+def check_count(count: int, given: Sequence[str], where: str) -> str:
+    """Whose names classes have that need none; ToolError where names are given, but not one for each class."""
+    if given and len(given) != count:
+        raise ToolError(f"the network has {count} classes, not {len(given)}", where=where, hint="name each, in order")
+    return "named by you" if given else "numbered"

@@ -2,7 +2,8 @@
 
 For each stride a concat of box, sigmoid(objectness) and sigmoid(classes), then all anchors in one tensor
 (1, anchors, 5 + classes), decoded (`--decode_in_inference`) or not. What the operators behind the concats do is not
-matched one by one but proved: on random maps they must give what YOLOX gives.
+matched one by one but proved: on random maps they must give what YOLOX gives. Pixels are 0…255; networks of the first
+releases (demo.py --legacy) take them as torch has them, which no file says.
 """
 
 from __future__ import annotations
@@ -12,10 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lowwatt.errors import ToolError
-from lowwatt.ir import interpreter
 from lowwatt.ir.graph import Graph, Node
-from lowwatt.ir.heads.found import Found, NotThisHead, image_of
+from lowwatt.ir.heads.found import Found, NotThisHead, free_name, image_of, tail_of
 from lowwatt.types import Array, DetectionHead, Preprocess, Shape
 
 PAD = 114
@@ -43,14 +42,14 @@ def find(graph: Graph) -> Found:
     maps: dict[str, str] = {}
     for level in levels:
         named = (("cls", level.classes), ("box", level.box), ("obj", level.objectness))
-        maps.update({tensor: _free(graph, f"{word}_{level.stride}", tensor) for word, tensor in named})
+        maps.update({tensor: free_name(graph, f"{word}_{level.stride}", tensor) for word, tensor in named})
     outputs = tuple((maps[v.classes], maps[v.box], maps[v.objectness]) for v in levels)
     head = DetectionHead(strides, outputs, levels[0].shape[3] - 5)
     line = (
-        f"strides {', '.join(map(str, strides))}, {image[1]}x{image[2]} {'BGR' if image[3] == 3 else 'gray'} of 0…255, "
-        f"letterboxed to the top left on {PAD}; cut before its sigmoids ({form}): {len(maps)} raw maps come out"
+        f"strides {', '.join(map(str, strides))}, {image[1]}x{image[2]}, letterboxed to the top left on {PAD}, "
+        f"cut before its sigmoids ({form}), so that {len(maps)} raw maps come out"
     )
-    return Found(maps, head, Preprocess((image[1], image[2]), image[3], pad_value=PAD), line)
+    return Found(maps, head, Preprocess((image[1], image[2]), image[3], pad_value=PAD), "raw", line)
 
 
 def _levels(graph: Graph, image: Shape) -> list[_Level]:
@@ -86,28 +85,13 @@ def _form(graph: Graph, levels: Sequence[_Level]) -> str:
     """How the file gives its boxes, proved on random maps: "raw boxes" or "decoded boxes"."""
     random = np.random.default_rng(0)
     maps = {level.joined: random.normal(size=level.shape).astype(np.float32) for level in levels}
-    given = _tail(graph, maps)
+    given = tail_of(graph, maps)
     for form, decode in (("raw boxes", False), ("decoded boxes", True)):
         wanted = _anchors(levels, maps, decode)
         for layout in (wanted, wanted.transpose(0, 2, 1)):
             if given.shape == layout.shape and np.allclose(given, layout, rtol=1e-4, atol=1e-3):
                 return form
     raise NotThisHead("what follows its maps is not YOLOX's list of anchors")
-
-
-def _tail(graph: Graph, maps: dict[str, Array]) -> Array:
-    """What the operators behind the maps make of them."""
-    if len(graph.outputs) != 1:
-        raise NotThisHead(f"it has {len(graph.outputs)} outputs, not one")
-    tail = graph.copy()
-    tail.nodes = [node for node in tail.nodes if node.name not in maps]
-    tail.inputs = list(maps)
-    tail.prune()
-    try:
-        tail.verify()
-        return interpreter.run(tail, maps)[tail.outputs[0]]
-    except ToolError:
-        raise NotThisHead("its output hangs on more than the maps of its strides") from None
 
 
 def _anchors(levels: Sequence[_Level], maps: dict[str, Array], decode: bool) -> Array:
@@ -122,8 +106,3 @@ def _anchors(levels: Sequence[_Level], maps: dict[str, Array], decode: bool) -> 
             values[..., 2:4] = np.exp(values[..., 2:4]) * level.stride
         parts.append(values)
     return np.concatenate(parts, axis=1)
-
-
-def _free(graph: Graph, wanted: str, tensor: str) -> str:
-    """The wanted name, unless another tensor has it."""
-    return tensor if wanted in graph.tensors else wanted
