@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -69,7 +71,7 @@ def test_corrected_biases_bring_the_means_back() -> None:
     plan = make_plan(graph, load_scheme("academic").with_bits(4, 4))
     batches = images(8)
     params = calibrate(graph, plan, collect(graph, batches), "minmax")
-    corrected, formats = correct_biases(graph, plan, params, batches, "minmax")
+    corrected, formats = correct_biases(graph, graph, plan, params, batches, "minmax")
     images_ = torch.from_numpy(np.concatenate(batches))
 
     def mean(of: Graph, quantizers: dict) -> np.ndarray:  # type: ignore[type-arg]
@@ -111,7 +113,7 @@ def test_layer_errors_name_the_layer_that_was_spoiled() -> None:
     plan = make_plan(report.floating, load_scheme("academic").with_bits(8, 8))
     plan.slots["body_w"] = type(plan.slots["body_w"])("body_w", "weights", coarse, "spoiled", "body_w")
     params = calibrate(report.floating, plan, collect(report.floating, images()), "mse")
-    spoiled = type(report)(report.floating, report.floating, report.quantized, 8, plan, params)
+    spoiled = replace(report, plan=plan, params=params, changed=report.floating)
     rows = layer_errors(spoiled, np.concatenate(images()))
     assert max(rows, key=lambda row: row.gain).node == "body"
     assert min(rows, key=lambda row: row.alone_db).node == "body"

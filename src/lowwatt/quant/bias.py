@@ -22,14 +22,15 @@ Values = list[dict[str, torch.Tensor]]
 
 
 def correct_biases(
-    graph: Graph, plan: Plan, params: Params, batches: Sequence[Array], method: str
+    floating: Graph, graph: Graph, plan: Plan, params: Params, batches: Sequence[Array], method: str
 ) -> tuple[Graph, dict[str, QuantParams]]:
-    """Copy of a prepared float graph whose biases, rounded, give the float network's means; and the biases' formats.
+    """Copy of `graph` whose biases, rounded, give the means of `floating`; and all formats, with the biases' own.
 
-    Layers without a bias stay as they are: a bias would be a new tensor for the target.
+    Both are the same prepared network, `graph` perhaps with other constants (weights that are reconstructed). Layers
+    without a bias stay as they are: a bias would be a new tensor for the target.
     """
     result, formats = graph.copy(), dict(params)
-    walk = _Walk(result, quantizers_of(params), batches)
+    walk = _Walk(floating, result, quantizers_of(params), batches)
     with torch.inference_mode():
         for node in result.nodes:
             if node.op in WEIGHTED and len(node.inputs) == 3 and node.inputs[1] in params:
@@ -45,8 +46,10 @@ def correct_biases(
 class _Walk:
     """The float network and the rounded one side by side, node by node over all batches."""
 
-    def __init__(self, graph: Graph, quantizers: dict[str, Quantizer], batches: Sequence[Array]) -> None:
-        self.exact = TorchExecutor(graph, {}, {t.name: torch.from_numpy(_copied(t.data)) for t in graph.constants()})
+    def __init__(
+        self, floating: Graph, graph: Graph, quantizers: dict[str, Quantizer], batches: Sequence[Array]
+    ) -> None:
+        self.exact = TorchExecutor(floating, {})
         self.rounded = TorchExecutor(graph, quantizers)
         self.outputs = graph.outputs
         name = graph.inputs[0]
@@ -75,7 +78,3 @@ class _Walk:
 
 def _same(value: torch.Tensor) -> torch.Tensor:
     return value
-
-
-def _copied(data: Array | None) -> Array:
-    return np.array(data, np.float32)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import torch
 
@@ -14,12 +16,19 @@ from lowwatt.ir.graph import Graph
 from lowwatt.quant import vitis
 from lowwatt.quant.analysis import output_snr
 from lowwatt.quant.bias import correct_biases
+from lowwatt.quant.blocks import cut
 from lowwatt.quant.calibration import Histogram, calibrate, collect, merged
 from lowwatt.quant.calibration_images import check_images, image_warnings
 from lowwatt.quant.equalize import equalize
 from lowwatt.quant.executor import TorchExecutor
 from lowwatt.quant.plan import Params, Plan, apply
+from lowwatt.quant.reconstruct import METHODS, BlockReport, Settings, reconstruct
 from lowwatt.types import Array
+
+ITERATIONS = 200
+"""Steps of reconstruction a block; ten times as many at the highest effort."""
+
+METHOD: Final = "brecq"
 
 JUDGED = 16
 """Calibration images on which a step is judged."""
@@ -38,17 +47,27 @@ class StepNote:
     kept: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a quantization stands. `base` is a float network of the original's function (equalised, perhaps), `graph`
+    that network with constants as steps changed them (biases corrected, weights on their grids), `params` the formats.
+    """
+
+    base: Graph
+    graph: Graph
+    params: Params
+
+
 @dataclass(slots=True)
 class Work:
-    """A quantization on its way: float graph as steps changed it, plan, formats. `original` is what it must equal."""
+    """What the steps need: the prepared float network, plan, images, calibration method; and where they stand."""
 
     original: Graph
-    graph: Graph
     plan: Plan
-    params: Params
     batches: Sequence[Array]
     method: str
     progress: Progress
+    state: State
     notes: list[StepNote] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -57,16 +76,16 @@ class Work:
         return vitis.legalize(graph, self.plan, params) if self.plan.scheme.legality == "dpu" else params
 
 
-Candidate = tuple[Graph, Params]
-Step = Callable[[Work], Candidate]
+Step = Callable[[Work], State]
 
 
-def calibrate_ranges(work: Work) -> Candidate:
+def calibrate_ranges(work: Work) -> State:
     """Formats of all tensors from one pass over the images."""
     halves = _halves(work)
     work.warnings += image_warnings(work.plan, halves)
     histograms = {name: merged([half[name] for half in halves]) for name in halves[0]}
-    return work.graph, work.legal(work.graph, calibrate(work.graph, work.plan, histograms, work.method))
+    params = calibrate(work.original, work.plan, histograms, work.method)
+    return State(work.original, work.original, work.legal(work.original, params))
 
 
 def _halves(work: Work) -> list[dict[str, Histogram]]:
@@ -75,7 +94,7 @@ def _halves(work: Work) -> list[dict[str, Histogram]]:
     tables = []
     for half in (work.batches[::2], work.batches[1::2]):
         if half:
-            tables.append(collect(work.graph, half, functools.partial(_tell, work, seen, total)))
+            tables.append(collect(work.original, half, functools.partial(_tell, work, seen, total)))
             seen += sum(map(len, half))
     return tables
 
@@ -84,27 +103,49 @@ def _tell(work: Work, before: int, total: int, seen: int) -> None:
     work.progress("calibrate", (before + seen) / total)
 
 
-def correct_means(work: Work) -> Candidate:
+def correct_means(work: Work) -> State:
     """Biases that take back the shifts of rounding."""
-    return _corrected(work, work.graph, work.params)
+    return _corrected(work, work.state)
 
 
-def _corrected(work: Work, graph: Graph, params: Params) -> Candidate:
-    graph, params = correct_biases(graph, work.plan, params, work.batches, work.method)
-    return graph, work.legal(graph, params)
+def _corrected(work: Work, state: State) -> State:
+    graph, params = correct_biases(state.base, state.graph, work.plan, state.params, work.batches, work.method)
+    return State(state.base, graph, work.legal(graph, params))
 
 
-def equalize_channels(work: Work) -> Candidate:
+def equalize_channels(work: Work) -> State:
     """Even channel ranges, formats for them, and means corrected."""
     even = equalize(work.original)
     params = calibrate(even, work.plan, collect(even, work.batches), work.method)
-    return _corrected(work, even, work.legal(even, params))
+    return _corrected(work, State(even, even, work.legal(even, params)))
 
 
-EFFORTS: dict[str, tuple[Step, ...]] = {
-    "fast": (calibrate_ranges, correct_means),
-    "good": (calibrate_ranges, correct_means, equalize_channels),
-}
+def reconstruct_weights(work: Work) -> State:
+    """Weights of each block rounded so that its output comes near to float, then means corrected."""
+    return _reconstructed(work, ITERATIONS)
+
+
+def reconstruct_longer(work: Work) -> State:
+    """The same with ten times the iterations, from the weights before any reconstruction."""
+    return _reconstructed(work, 10 * ITERATIONS)
+
+
+def _reconstructed(work: Work, iterations: int) -> State:
+    base, done = work.state.base, itertools.count(1)
+    blocks = len(cut(base, METHODS[METHOD]))
+
+    def tell(report: BlockReport) -> None:
+        work.progress("reconstruct", min(1.0, next(done) / blocks))
+
+    settings = Settings(METHOD, iterations)
+    graph, params = reconstruct(base, work.plan, work.state.params, work.batches, settings, tell)
+    return _corrected(work, State(base, graph, params))
+
+
+FAST: tuple[Step, ...] = (calibrate_ranges, correct_means)
+GOOD: tuple[Step, ...] = (*FAST, equalize_channels, reconstruct_weights)
+
+EFFORTS: dict[str, tuple[Step, ...]] = {"fast": FAST, "good": GOOD, "best": (*GOOD, reconstruct_longer)}
 """Level → steps, in order."""
 
 
@@ -120,11 +161,11 @@ def run_steps(work: Work, effort: str) -> None:
     for step in EFFORTS[effort]:
         began = time.monotonic()
         work.progress(step.__name__, 0.0)
-        graph, params = step(work)
-        snr = judge(graph, params)
+        found = step(work)
+        snr = judge(found)
         kept = snr >= best
         if kept:
-            work.graph, work.params, best = graph, params, snr
+            work.state, best = found, snr
         work.notes.append(StepNote(step.__name__, time.monotonic() - began, snr, kept))
         work.progress(step.__name__, 1.0)
 
@@ -137,8 +178,8 @@ class _Judge:
         self._input = work.original.inputs[0]
         self._real = self._run(TorchExecutor(work.original))
 
-    def __call__(self, graph: Graph, params: Params) -> float:
-        found = self._run(TorchExecutor(apply(graph, params)))
+    def __call__(self, state: State) -> float:
+        found = self._run(TorchExecutor(apply(state.graph, state.params)))
         return sum(output_snr(self._real, found).values()) / len(self._real)
 
     def _run(self, executor: TorchExecutor) -> dict[str, torch.Tensor]:

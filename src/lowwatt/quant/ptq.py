@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lowwatt.errors import ToolError
@@ -11,7 +11,7 @@ from lowwatt.ir import meta
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.ir.passes import prepare_for_quantization
 from lowwatt.quant import vitis
-from lowwatt.quant.effort import Progress, StepNote, Work, run_steps
+from lowwatt.quant.effort import Progress, State, StepNote, Work, run_steps
 from lowwatt.quant.plan import Params, Plan, apply, float_nodes, make_plan
 from lowwatt.quant.readers import part_readers
 from lowwatt.quant.scheme import Scheme, load_scheme
@@ -71,9 +71,11 @@ def quantize(
     plan = make_plan(prepared, rules)
     images = list(batches)
     tell: Progress = progress or (lambda step, share: None)
-    work = Work(prepared, prepared, plan, {}, images, calibration or rules.calibration, tell)
+    start = State(prepared, prepared, {})
+    work = Work(prepared, plan, images, calibration or rules.calibration, tell, start)
     run_steps(work, effort)
-    return report_of(work, sum(map(len, images)))
+    report = report_of(prepared, plan, work.state.params, sum(map(len, images)), work.state.graph)
+    return replace(report, notes=work.notes, warnings=work.warnings)
 
 
 def prepared_copy(graph: Graph, rules: Scheme) -> Graph:
@@ -85,13 +87,15 @@ def prepared_copy(graph: Graph, rules: Scheme) -> Graph:
     return prepared
 
 
-def report_of(work: Work, images: int) -> QuantReport:
-    """The quantized graph of finished work, checked against the target's rules."""
-    scheme = work.plan.scheme
-    quantized = apply(work.graph, work.params).verify()
+def report_of(floating: Graph, plan: Plan, params: Params, images: int, changed: Graph | None = None) -> QuantReport:
+    """The quantized graph of a plan and its formats, made legal and checked; of `changed` where steps changed it."""
+    scheme, source = plan.scheme, floating if changed is None else changed
+    if scheme.legality == "dpu":
+        params = vitis.legalize(source, plan, params)
+    quantized = apply(source, params).verify()
     meta.set_scheme(quantized, scheme.name, scheme.exports)
     broken = vitis.violations(quantized) if scheme.legality == "dpu" else []
     if broken:
         why = "please report this graph"
         raise ToolError("the quantized graph breaks a rule of the target", where=broken[0], hint=why)
-    return QuantReport(work.original, work.graph, quantized, images, work.plan, work.params, work.notes, work.warnings)
+    return QuantReport(floating, source, quantized, images, plan, params)
