@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowwatt.cli.console import StageProgress, messages, output, print_json, print_table
-from lowwatt.cli.options import Json, Labels
+from lowwatt.cli.options import Json, Labels, Pixels
 from lowwatt.errors import ToolError
 from lowwatt.recipe import load_recipe
 
@@ -25,7 +25,7 @@ LAYERS_SHOWN = 20
 def quantize(
     file: Annotated[Path, typer.Argument(help="Trained model, float graph or ONNX.", show_default=False)],
     data: Annotated[
-        str, typer.Option(help="Folder of a COCO data set to calibrate and measure on, or sample.")
+        str, typer.Option(help="Folder to calibrate and measure on: a COCO data set, labelled images, or sample.")
     ] = "sample",
     out: Annotated[Path, typer.Option("--out", "-o", help="Quantized graph to write.")] = Path("quantized.lwg"),
     scheme: Annotated[
@@ -38,6 +38,10 @@ def quantize(
     bits: Annotated[str, typer.Option(help="Bits of weights and activations, as W4A8; default: the scheme's.")] = "",
     images: Annotated[int, typer.Option(min=1, help="Calibration images, from the training split.")] = 128,
     labels: Labels = None,
+    pixels: Pixels = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write the target's files with made-up ranges to try them, and stop.")
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print which rule puts integers on which tensor, and stop.")
     ] = False,
@@ -54,14 +58,18 @@ def quantize(
     Example: lowwatt quantize yolox_nano.onnx --data coco --scheme onnxruntime --effort good
     Example: lowwatt quantize model.safetensors --scheme academic --bits W4A4 --explain
     """
-    from lowwatt.verbs.quantize import QuantizeJob, explain_file, quantize_file
+    from lowwatt.verbs.quantize import QuantizeJob, dry_run_file, explain_file, quantize_file
 
     settings = load_recipe(None, _overrides(scheme, effort, calibration, bits, images, max_drop)).quant
     if explain:
         lines = explain_file(file, settings, labels).explain()
         print_json(lines) if json else output.print("\n".join(lines))
         return
-    job = QuantizeJob(file, data, out, settings, labels, evaluate, analyse)
+    job = QuantizeJob(file, data, out, settings, labels, pixels, evaluate, analyse)
+    if dry_run:
+        lines = dry_run_file(job)
+        print_json(lines) if json else output.print("\n".join(lines))
+        return
     result = quantize_file(job, StageProgress, messages.print)
     if json:
         print_json({key: _plain(value) for key, value in result.items()})
@@ -106,7 +114,7 @@ def _print(result: dict[str, Any]) -> None:
     before = result["accuracy"].get("FP32", 0.0)
     for stage, value in result["accuracy"].items():
         lost = f"  ({value - before:+.4f}, {value / before - 1:+.1%})" if stage != "FP32" and before else ""
-        output.print(f"{stage:12} AP {value:.4f}{lost}")
+        output.print(f"{stage:12} {result['measure']} {value:.4f}{lost}")
     output.print(f"quantized: {result['quantized']}")
 
 

@@ -32,6 +32,11 @@ class ClassData:
         """The same with its first `count` images only."""
         return ClassData(self.source, self.images[:count])
 
+    def every(self, step: int, others: bool = False) -> ClassData:
+        """The same with every `step`th image only, or with all others."""
+        chosen = tuple(image for index, image in enumerate(self.images) if (index % step == 0) != others)
+        return ClassData(self.source, chosen)
+
 
 def read_classes(root: str | Path) -> ClassData:
     """Read ROOT/labels.txt: on each line a file of ROOT/images and the index of its class; what follows is passed over.

@@ -117,12 +117,13 @@ class Road:
 
     def quantize(self, model: Model) -> QuantReport:
         """Capture the model and quantize it; both graphs are saved."""
-        from lowwatt.ir import store
+        from lowwatt.ir import meta, store
         from lowwatt.loading import graph_of
 
         graph = graph_of(model)
         store.save(graph, self.out / "float.lwg")
-        report = quantize_on(graph, self.training_data, self.recipe.quant, self.progress)
+        batches = calibration_batches(self.training_data, meta.preprocess(graph), self.recipe.quant.images)
+        report = quantize_on(graph, batches, self.recipe.quant, self.progress)
         store.save(report.quantized, self.out / "quantized.lwg")
         self._notes["quantize"] = f"{len(report.quantized.nodes)} nodes, {report.images} calibration images"
         if report.float_nodes:

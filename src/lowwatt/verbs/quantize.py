@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lowwatt.errors import ToolError
-from lowwatt.recipe import DataSettings, QuantSettings
-from lowwatt.verbs.data import calibration_batches, open_split
+from lowwatt.recipe import QuantSettings
+from lowwatt.types import Array
 
 if TYPE_CHECKING:
     from lowwatt.data.coco import CocoData
@@ -29,13 +29,16 @@ ANALYSED = 8
 
 @dataclass(frozen=True, slots=True)
 class QuantizeJob:
-    """What `lowwatt quantize` is asked: file, data set folder, file to write, settings, labels of a foreign network."""
+    """What `lowwatt quantize` is asked: file, data set folder, file to write, settings; of a network that was trained
+    elsewhere also names of classes and kind of pixels.
+    """
 
     file: Path
     root: str
     out: Path
     settings: QuantSettings
     labels: Path | None = None
+    pixels: str = ""
     evaluate: bool = True
     analyse: bool = False
 
@@ -45,22 +48,22 @@ def quantize_file(
 ) -> dict[str, Any]:
     """Quantize, write, and measure.
 
-    {quantized, scheme, images, float: nodes by operator, steps, warnings, accuracy: AP by stage, layers, verdict}.
+    {quantized, scheme, images, float: nodes by operator, steps, warnings, measure, accuracy by stage, layers, verdict}.
     `tell` is given what was worked out about a network that was trained elsewhere.
     """
     from lowwatt.ir import store
-    from lowwatt.verbs.evaluate import split_for
+    from lowwatt.verbs.yardstick import yardstick_for
 
-    graph, data = _float_graph(job, tell), DataSettings(root=job.root)
-    report = quantize_on(graph, open_split(data, "train"), job.settings, progress)
+    graph = _float_graph(job, tell)
+    yardstick = yardstick_for(graph, job.root)
+    if job.settings.effort != "fast":
+        _refuse_early(graph, job.settings)
+    report = quantize_on(graph, yardstick.calibration(job.settings.images), job.settings, progress)
     store.save(report.quantized, job.out)
     accuracy: dict[str, float] = {}
-    if job.evaluate and "head" in graph.meta:
-        from lowwatt.ir import meta
-
-        split = split_for(meta.labels(graph), data)
-        accuracy = {stage: measure_stage(report, stage, split, progress)[0].ap for stage in stages_of(report)}
-    layers = analyse(report, open_split(data, "train"), progress) if job.analyse else []
+    for stage in stages_of(report) if job.evaluate else ():
+        accuracy[stage] = yardstick.measure(*on_stage(report, stage), progress(stage))
+    layers = analyse(report, yardstick.calibration(ANALYSED), progress) if job.analyse else []
     return {
         "quantized": str(job.out),
         "scheme": report.plan.scheme.name,
@@ -68,10 +71,25 @@ def quantize_file(
         "float": float_operators(report),
         "steps": report.notes,
         "warnings": report.warnings,
+        "measure": yardstick.name,
         "accuracy": accuracy,
         "layers": layers,
         "verdict": verdict(accuracy, job.settings.max_drop),
     }
+
+
+def _refuse_early(graph: Graph, settings: QuantSettings) -> None:
+    """What cannot be exported is refused before minutes are spent on it."""
+    from lowwatt.verbs.dry_run import dry_run
+
+    dry_run(graph, scheme_of(settings))
+
+
+def dry_run_file(job: QuantizeJob) -> list[str]:
+    """Quantize with made-up ranges and write the target's files; a line for each."""
+    from lowwatt.verbs.dry_run import dry_run
+
+    return dry_run(_float_graph(job, lambda line: None), scheme_of(job.settings))
 
 
 def explain_file(file: Path, settings: QuantSettings, labels: Path | None = None) -> Plan:
@@ -92,17 +110,12 @@ def scheme_of(settings: QuantSettings) -> Scheme:
 
 
 def _float_graph(job: QuantizeJob, tell: Callable[[str], None]) -> Graph:
-    """The float graph of a file; a detector trained elsewhere gets its head, other networks stay as they are."""
-    from lowwatt.ir.heads import attach_head
-    from lowwatt.loading import load_graph, read_labels
+    """The float graph of a file, with a head that accuracy is measured by."""
+    from lowwatt.loading import load_with_head, read_labels
 
-    graph = load_graph(job.file)
+    graph, line = load_with_head(job.file, () if job.labels is None else read_labels(job.labels), job.pixels)
     if graph.has_integers:
         raise ToolError("the graph is quantized already", where=str(job.file), hint="give the float graph or the model")
-    try:
-        line = attach_head(graph, () if job.labels is None else read_labels(job.labels))
-    except ToolError as error:
-        line = f"{error.what}: accuracy is not measured ({error.why})"
     if line:
         tell(line)
     return graph
@@ -116,14 +129,14 @@ def float_operators(report: QuantReport) -> dict[str, list[str]]:
     return table
 
 
-def quantize_on(graph: Graph, data: CocoData, settings: QuantSettings, progress: ProgressFactory) -> QuantReport:
-    """Quantize with calibration images of a split."""
-    from lowwatt.ir import meta
+def quantize_on(
+    graph: Graph, batches: Iterable[Array], settings: QuantSettings, progress: ProgressFactory
+) -> QuantReport:
+    """Quantize with calibration images."""
     from lowwatt.quant import quantize
 
     bar = progress("quantize")
     bar.start(100)
-    batches = calibration_batches(data, meta.preprocess(graph), settings.images)
     try:
         return quantize(
             graph,
@@ -137,18 +150,16 @@ def quantize_on(graph: Graph, data: CocoData, settings: QuantSettings, progress:
         bar.finish()
 
 
-def analyse(report: QuantReport, data: CocoData, progress: ProgressFactory) -> list[LayerError]:
+def analyse(report: QuantReport, batches: Iterable[Array], progress: ProgressFactory) -> list[LayerError]:
     """Error of each layer, on a few images."""
     import numpy as np
 
-    from lowwatt.ir import meta
     from lowwatt.quant.sensitivity import layer_errors
 
-    images = np.concatenate(list(calibration_batches(data, meta.preprocess(report.floating), ANALYSED)))
     bar = progress("analyse")
     bar.start(100)
     try:
-        return layer_errors(report, images, lambda share: bar.update(round(100 * share)))
+        return layer_errors(report, np.concatenate(list(batches)), lambda share: bar.update(round(100 * share)))
     finally:
         bar.finish()
 
@@ -158,26 +169,31 @@ def stages_of(report: QuantReport) -> tuple[str, ...]:
     return ("FP32", "fake-quant", "integer" if report.is_fixed_point else "onnxruntime")
 
 
-def measure_stage(
-    report: QuantReport, stage: str, data: CocoData, progress: ProgressFactory
-) -> tuple[Ap, list[tuple[int, Detections]]]:
-    """AP of one stage: FP32 on onnxruntime, fake-quantized on torch, integers on the compiled core, others as QDQ."""
+def on_stage(report: QuantReport, stage: str) -> tuple[Graph, Any]:
+    """Graph and backend of a stage: FP32 on onnxruntime, fake-quantized on torch, integers on the compiled core."""
     from lowwatt.quant.backend import TorchBackend
-    from lowwatt.runtime import Engine
-    from lowwatt.verbs.evaluate import CONF, IOU, MAX_DET, measure
 
     graph = report.floating if stage == "FP32" else report.quantized
     named = {"FP32": "onnxruntime", "integer": "core", "onnxruntime": "onnxruntime"}
-    backend: Any = named.get(stage) or TorchBackend(graph)
-    engine = Engine(graph, backend, conf=CONF, iou=IOU, max_det=MAX_DET)
-    return measure(engine, data, progress(stage))
+    return graph, named.get(stage) or TorchBackend(graph)
+
+
+def measure_stage(
+    report: QuantReport, stage: str, data: CocoData, progress: ProgressFactory
+) -> tuple[Ap, list[tuple[int, Detections]]]:
+    """AP and detections of one stage of a detector."""
+    from lowwatt.runtime import Engine
+    from lowwatt.verbs.evaluate import CONF, IOU, MAX_DET, measure
+
+    graph, backend = on_stage(report, stage)
+    return measure(Engine(graph, backend, conf=CONF, iou=IOU, max_det=MAX_DET), data, progress(stage))
 
 
 def verdict(accuracy: dict[str, float], max_drop: float) -> str:
-    """Empty, or why the integers are not good enough: more AP lost than allowed."""
+    """Empty, or why the integers are not good enough: more accuracy lost than allowed."""
     if not accuracy:
         return ""
     before, after = accuracy["FP32"], list(accuracy.values())[-1]
     if before - after <= max_drop:
         return ""
-    return f"the integers lose {before - after:.4f} AP ({1 - after / before:.1%}), more than the {max_drop:g} allowed"
+    return f"the integers lose {before - after:.4f} ({1 - after / before:.1%}), more than the {max_drop:g} allowed"
