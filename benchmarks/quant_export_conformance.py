@@ -36,7 +36,7 @@ from lowwatt.verbs.export_runtimes import open_openvino
 BAR = 0.01
 """Share of elements that may differ by more than one step."""
 
-DETECTOR = Path(lowwatt.__file__).parent / "zoo" / "yolox_fpga_cpu.safetensors"
+DETECTOR = Path(lowwatt.__file__).parent / "zoo" / "yolox_fpga_person.safetensors"
 CALIBRATION, COMPARED = 32, 2
 Row = tuple[str, bool, Agreement]
 """Runtime, whether it counts for the bar, and what was found."""

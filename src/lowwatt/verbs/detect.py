@@ -9,7 +9,7 @@ from typing import Any
 from lowwatt.errors import ToolError
 from lowwatt.types import Detections
 
-PACKAGED = "yolox_fpga_cpu"
+PACKAGED = "yolox_fpga_person"
 
 
 def packaged_model() -> Path:
