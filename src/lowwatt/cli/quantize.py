@@ -75,10 +75,23 @@ def quantize(
         print_json({key: _plain(value) for key, value in result.items()})
     else:
         _print(result)
-    if result["verdict"]:
+    print_verdict(result["verdict"])
+
+
+def print_verdict(text: str) -> None:
+    """A red verdict, where there is one, ends the command with status 1."""
+    if text:
         messages.print("verdict: ", style="bold red", end="")
-        messages.print(result["verdict"])
+        messages.print(text)
         raise typer.Exit(1)
+
+
+def print_accuracy(measure: str, accuracy: dict[str, float]) -> None:
+    """A line for each stage, with what it lost of FP32."""
+    before = accuracy.get("FP32", 0.0)
+    for stage, value in accuracy.items():
+        lost = f"  ({value - before:+.4f}, {value / before - 1:+.1%})" if stage != "FP32" and before else ""
+        output.print(f"{stage:12} {measure} {value:.4f}{lost}")
 
 
 def _overrides(scheme: str, effort: str, calibration: str, bits: str, images: int, max_drop: float) -> list[str]:
@@ -111,10 +124,7 @@ def _print(result: dict[str, Any]) -> None:
     _print_steps(result["steps"])
     if result["layers"]:
         _print_layers(result["layers"])
-    before = result["accuracy"].get("FP32", 0.0)
-    for stage, value in result["accuracy"].items():
-        lost = f"  ({value - before:+.4f}, {value / before - 1:+.1%})" if stage != "FP32" and before else ""
-        output.print(f"{stage:12} {result['measure']} {value:.4f}{lost}")
+    print_accuracy(result["measure"], result["accuracy"])
     output.print(f"quantized: {result['quantized']}")
 
 

@@ -65,6 +65,34 @@ def train(
         output.print(f"model: {road.model_path}")
 
 
+def qat(
+    model: Annotated[Path, typer.Argument(help="Trained model (.safetensors).", show_default=False)],
+    overrides: Overrides = None,
+    data: Annotated[str, typer.Option(help="Folder of the COCO data set that it was trained on.")] = "sample",
+    out: OutFolder = Path("runs/qat"),
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted run in the same folder.")] = False,
+    max_drop: Annotated[float, typer.Option(min=0, help="AP lost above which the verdict is red.")] = 0.05,
+    json: Json = False,
+) -> None:
+    """Fine-tune a trained detector on the integers of its target; prints accuracy before and after.
+
+    Settings are those of a recipe's qat section. The model keeps its own names, and loads where the float model did.
+
+    Example: lowwatt qat runs/a/model.safetensors --data coco qat.epochs=2 qat.quantizer=lsq --out runs/qat
+    """
+    from lowwatt.cli.quantize import print_accuracy, print_verdict
+    from lowwatt.verbs.qat import QatJob, qat_file
+
+    result = qat_file(QatJob(model, data, out, overrides or [], resume, max_drop), StageProgress, messages.print)
+    if json:
+        print_json(result)
+    else:
+        print_accuracy("AP", result["accuracy"])
+        output.print(f"model: {result['model']}")
+        output.print(f"quantized: {result['quantized']}")
+    print_verdict(result["verdict"])
+
+
 def evaluate(
     file: Annotated[
         Path,
@@ -103,4 +131,5 @@ def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     app.command()(produce)
     app.command()(train)
+    app.command()(qat)
     app.command("eval")(evaluate)
