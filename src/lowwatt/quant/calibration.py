@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph, Node
+from lowwatt.ir.ops.activation import real_activation
 from lowwatt.quant.executor import TorchExecutor
 from lowwatt.quant.fit import Samples, fit
 from lowwatt.quant.plan import Params, Plan, Slot
@@ -19,6 +20,9 @@ from lowwatt.types import Array, QuantParams
 
 BINS = 2048
 """Bins on either side of zero. Ranges grow by powers of two, so that old bins merge without a remainder."""
+
+CURVES = ("silu", "sigmoid", "tanh", "hard_swish", "hard_sigmoid", "relu", "relu6")
+"""Activations behind which a tensor's error counts."""
 
 EMA = 0.9
 """Weight of the past in the moving extremes."""
@@ -75,7 +79,7 @@ def merged(histograms: Sequence[Histogram]) -> Histogram:
     return Histogram(exponent, counts, low, high, (float(moving[0]), float(moving[1])))
 
 
-def samples_of(histograms: Sequence[Histogram]) -> Samples:
+def samples_of(histograms: Sequence[Histogram], curve: Callable[[Array], Array] | None = None) -> Samples:
     """Values of tensors that share one scale, each tensor counting as often as it has elements."""
     exponent = max(h.exponent for h in histograms)
     counts = np.sum([h.at(exponent) for h in histograms], 0)
@@ -88,6 +92,7 @@ def samples_of(histograms: Sequence[Histogram]) -> Samples:
         np.array([min(h.low for h in histograms)]),
         np.array([max(h.high for h in histograms)]),
         (np.array([min(m[0] for m in moving)]), np.array([max(m[1] for m in moving)])),
+        curve or _straight,
     )
 
 
@@ -114,11 +119,25 @@ def calibrate(graph: Graph, plan: Plan, histograms: Mapping[str, Histogram], met
     params: dict[str, QuantParams] = {}
     for slots in plan.groups().values():
         chosen = "minmax" if any(slot.name in graph.inputs for slot in slots) else method
-        quant = fit(samples_of([histograms[slot.name] for slot in slots]), slots[0].format, chosen)
+        curve = _curve(graph, slots[0].name) if len(slots) == 1 else None
+        quant = fit(samples_of([histograms[slot.name] for slot in slots], curve), slots[0].format, chosen)
         params.update({slot.name: quant for slot in slots})
     for slot in (*plan.of_kind("weights"), *plan.of_kind("constant")):
         params[slot.name] = fit_constant(graph, slot, method)
     return params | biases(graph, plan, params, method)
+
+
+def _straight(x: Array) -> Array:
+    return x
+
+
+def _curve(graph: Graph, name: str) -> Callable[[Array], Array] | None:
+    """What the one reader of a tensor makes of its values, where it is an activation; else the values themselves."""
+    readers = [node for node in graph.nodes if name in node.inputs]
+    if len(readers) != 1 or readers[0].op not in CURVES or name in graph.outputs:
+        return None
+    op = readers[0].op
+    return lambda x: real_activation(op, x)
 
 
 def fit_constant(graph: Graph, slot: Slot, method: str) -> QuantParams:
