@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.ir.ops.activation import real_activation
+from lowwatt.quant.equalize import BALANCED
 from lowwatt.quant.executor import TorchExecutor
 from lowwatt.quant.fit import Samples, fit
 from lowwatt.quant.plan import Params, Plan, Slot
@@ -134,9 +135,13 @@ def _straight(x: Array) -> Array:
 def _curve(graph: Graph, name: str) -> Callable[[Array], Array] | None:
     """What the one reader of a tensor makes of its values, where it is an activation; else the values themselves."""
     readers = [node for node in graph.nodes if name in node.inputs]
-    if len(readers) != 1 or readers[0].op not in CURVES or name in graph.outputs:
+    if len(readers) != 1 or name in graph.outputs:
         return None
     op = readers[0].op
+    if op == "batch_norm":  # behind it a curve, flat below the range that its channels are balanced to
+        return lambda x: np.maximum(x, -BALANCED)
+    if op not in CURVES:
+        return None
     return lambda x: real_activation(op, x)
 
 

@@ -15,13 +15,14 @@ from lowwatt.errors import ToolError, did_you_mean
 from lowwatt.ir.graph import Graph
 from lowwatt.quant import vitis
 from lowwatt.quant.analysis import output_snr
+from lowwatt.quant.balance import balance
 from lowwatt.quant.bias import correct_biases
 from lowwatt.quant.blocks import cut
 from lowwatt.quant.calibration import Histogram, calibrate, collect, merged
 from lowwatt.quant.calibration_images import check_images, image_warnings
 from lowwatt.quant.equalize import equalize
 from lowwatt.quant.executor import TorchExecutor
-from lowwatt.quant.plan import Params, Plan, apply
+from lowwatt.quant.plan import Params, Plan, apply, float_nodes, make_plan
 from lowwatt.quant.reconstruct import METHODS, BlockReport, Settings, reconstruct
 from lowwatt.types import Array
 
@@ -50,30 +51,32 @@ class StepNote:
 @dataclass(frozen=True, slots=True)
 class State:
     """Where a quantization stands. `base` is a float network of the original's function (equalised, perhaps), `graph`
-    that network with constants as steps changed them (biases corrected, weights on their grids), `params` the formats.
+    that network with constants as steps changed them (biases corrected, weights on their grids); `plan` and `params`
+    are its slots and their formats.
     """
 
     base: Graph
     graph: Graph
+    plan: Plan
     params: Params
+
+    def changed(self, graph: Graph, params: Params) -> State:
+        """With other constants, and the formats as the target allows them."""
+        legal = vitis.legalize(graph, self.plan, params) if self.plan.scheme.legality == "dpu" else params
+        return State(self.base, graph, self.plan, legal)
 
 
 @dataclass(slots=True)
 class Work:
-    """What the steps need: the prepared float network, plan, images, calibration method; and where they stand."""
+    """What the steps need: the prepared float network, images, calibration method; and where they stand."""
 
     original: Graph
-    plan: Plan
     batches: Sequence[Array]
     method: str
     progress: Progress
     state: State
     notes: list[StepNote] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-
-    def legal(self, graph: Graph, params: Params) -> Params:
-        """The formats as the target allows them."""
-        return vitis.legalize(graph, self.plan, params) if self.plan.scheme.legality == "dpu" else params
 
 
 Step = Callable[[Work], State]
@@ -82,10 +85,10 @@ Step = Callable[[Work], State]
 def calibrate_ranges(work: Work) -> State:
     """Formats of all tensors from one pass over the images."""
     halves = _halves(work)
-    work.warnings += image_warnings(work.plan, halves)
+    state = work.state
+    work.warnings += image_warnings(state.plan, halves)
     histograms = {name: merged([half[name] for half in halves]) for name in halves[0]}
-    params = calibrate(work.original, work.plan, histograms, work.method)
-    return State(work.original, work.original, work.legal(work.original, params))
+    return state.changed(work.original, calibrate(work.original, state.plan, histograms, work.method))
 
 
 def _halves(work: Work) -> list[dict[str, Histogram]]:
@@ -109,15 +112,19 @@ def correct_means(work: Work) -> State:
 
 
 def _corrected(work: Work, state: State) -> State:
-    graph, params = correct_biases(state.base, state.graph, work.plan, state.params, work.batches, work.method)
-    return State(state.base, graph, work.legal(graph, params))
+    return state.changed(*correct_biases(state.base, state.graph, state.plan, state.params, work.batches, work.method))
 
 
 def equalize_channels(work: Work) -> State:
     """Even channel ranges, formats for them, and means corrected."""
-    even = equalize(work.original)
-    params = calibrate(even, work.plan, collect(even, work.batches), work.method)
-    return _corrected(work, State(even, even, work.legal(even, params)))
+    scheme = work.state.plan.scheme
+    if scheme.weights.per_channel:
+        even = balance(work.original, work.batches, float_nodes(work.original, scheme))
+    else:
+        even = equalize(work.original)
+    fresh = State(even, even, make_plan(even, scheme), {})
+    params = calibrate(even, fresh.plan, collect(even, work.batches), work.method)
+    return _corrected(work, fresh.changed(even, params))
 
 
 def reconstruct_weights(work: Work) -> State:
@@ -131,15 +138,15 @@ def reconstruct_longer(work: Work) -> State:
 
 
 def _reconstructed(work: Work, iterations: int) -> State:
-    base, done = work.state.base, itertools.count(1)
-    blocks = len(cut(base, METHODS[METHOD]))
+    state, done = work.state, itertools.count(1)
+    blocks = len(cut(state.base, METHODS[METHOD]))
 
     def tell(report: BlockReport) -> None:
         work.progress("reconstruct", min(1.0, next(done) / blocks))
 
     settings = Settings(METHOD, iterations)
-    graph, params = reconstruct(base, work.plan, work.state.params, work.batches, settings, tell)
-    return _corrected(work, State(base, graph, params))
+    graph, params = reconstruct(state.base, state.plan, state.params, work.batches, settings, tell)
+    return _corrected(work, state.changed(graph, params))
 
 
 FAST: tuple[Step, ...] = (calibrate_ranges, correct_means)

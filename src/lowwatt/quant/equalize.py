@@ -3,10 +3,15 @@
 Nagel et al., "Data-Free Quantization through Weight Equalization and Bias Correction", arXiv 1906.04721, 4.1. There
 it is for pairs of layers; here a tensor's channels may pass concats, residual sums, pools and resizes on their way, and
 all layers that make or read a channel take part.
+
+Where weights have a scale for each channel, it is the activations whose channels differ too much for one scale, and the
+factors balance them against the weights that read them (SmoothQuant, arXiv 2211.10438). A curve such as SiLU lets no
+factor through; where it runs in float anyway, factors go in and out through a product on either side of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +25,13 @@ Channels = NDArray[np.int64]
 
 ROUNDS = 20
 LARGEST_FACTOR = 8.0
-"""Bound of a channel's factor: beyond it, activations gain outliers faster than weights lose them."""
+"""Bound of a channel's factor in one round: beyond it, activations gain outliers faster than weights lose them."""
+
+BALANCED = 8.0
+"""Range that each channel in front of a curve is brought to."""
+
+FLAT = 6.0
+"""Below minus this, SiLU and its like are flat: nothing there needs to be told apart."""
 
 HOMOGENEOUS = ("none", "relu", "leaky_relu")
 """Activations that commute with a positive factor."""
@@ -28,11 +39,14 @@ HOMOGENEOUS = ("none", "relu", "leaky_relu")
 _PASSING = ("max_pool", "avg_pool", "resize", "identity", "relu", "leaky_relu", "pad")
 """Operators that keep each channel apart and commute with a positive factor of it."""
 
+Ranges = Mapping[str, tuple[Floats, Floats]]
+"""Lowest and highest value of each channel of each activation."""
+
 
 def equalize(graph: Graph) -> Graph:
-    """Copy of a prepared float graph with the same function and evener weights."""
+    """Copy of a prepared float graph with the same function and evener weights, for weights that share one scale."""
     result = graph.copy()
-    channels = _Channels(result)
+    channels = ChannelIds(result)
     for _ in range(ROUNDS):
         factors = channels.factors()
         channels.scale(factors)
@@ -42,7 +56,7 @@ def equalize(graph: Graph) -> Graph:
 
 
 @dataclass(slots=True)
-class _Layer:
+class Layer:
     """A layer with weights: ids of its input and output channels; weights in float64 while factors are found."""
 
     node: Node
@@ -71,12 +85,16 @@ class _Layer:
 
 
 @dataclass(slots=True)
-class _Channels:
-    """Ids of all tensors' channels: channels of one id have one factor. Fixed ids keep factor 1."""
+class ChannelIds:
+    """Ids of all tensors' channels: channels of one id have one factor. Fixed ids keep factor 1.
+
+    `curves` are nodes on either side of which channels are free.
+    """
 
     graph: Graph
+    curves: Collection[str] = ()
     ids: dict[str, Channels] = field(default_factory=dict)
-    layers: list[_Layer] = field(default_factory=list)
+    layers: list[Layer] = field(default_factory=list)
     parent: list[int] = field(default_factory=list)
     fixed: set[int] = field(default_factory=set)
 
@@ -125,6 +143,8 @@ class _Channels:
             for other in sources[1:]:
                 self._tie(sources[0], other)
             self.ids[node.name] = sources[0]
+        elif node.name in self.curves:
+            self._fresh(node.name)
         elif node.op in _PASSING and len(sources) == 1 and node.attrs.get("value", 0) == 0:
             self.ids[node.name] = sources[0]
         else:
@@ -145,7 +165,7 @@ class _Channels:
         data = [np.asarray(self.graph.tensor(name).data, np.float64) for name in node.inputs[1:]]
         grouped = node.attrs.get("group", 1) > 1
         inputs = source[: data[0].shape[-1]] if grouped else source  # fixed: any ids of factor 1 will do
-        self.layers.append(_Layer(node, inputs, outputs, data[0], data[1] if len(data) > 1 else None))
+        self.layers.append(Layer(node, inputs, outputs, data[0], data[1] if len(data) > 1 else None))
 
     def _is_layer(self, node: Node) -> bool:
         """Constant weights that no other layer shares, and as many input channels as the map has."""

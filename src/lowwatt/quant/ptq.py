@@ -20,8 +20,9 @@ from lowwatt.types import Array
 
 @dataclass(frozen=True, slots=True)
 class QuantReport:
-    """A quantization: the prepared float graph and its integers, tensor for tensor; plan and formats behind them.
+    """A quantization: a float graph and its integers, tensor for tensor; plan and formats behind them.
 
+    `floating` has the function of the network that was given, prepared and perhaps equalised.
     `changed` is the float graph after the steps (biases corrected, say): its constants, rounded, are the integers.
     `notes` tell what each step brought, `warnings` what is wrong with the calibration images.
     """
@@ -68,13 +69,13 @@ def quantize(
     """
     rules = load_scheme(scheme)
     prepared = prepared_copy(graph, rules)
-    plan = make_plan(prepared, rules)
     images = list(batches)
     tell: Progress = progress or (lambda step, share: None)
-    start = State(prepared, prepared, {})
-    work = Work(prepared, plan, images, calibration or rules.calibration, tell, start)
+    start = State(prepared, prepared, make_plan(prepared, rules), {})
+    work = Work(prepared, images, calibration or rules.calibration, tell, start)
     run_steps(work, effort)
-    report = report_of(prepared, plan, work.state.params, sum(map(len, images)), work.state.graph)
+    end = work.state
+    report = report_of(end.base, end.plan, end.params, sum(map(len, images)), end.graph)
     return replace(report, notes=work.notes, warnings=work.warnings)
 
 
