@@ -81,7 +81,7 @@ def quantize(x: Array, quant: QuantParams, round_mode: str | None = None) -> Arr
     if np.isnan(x).any():
         raise ToolError("cannot quantize the values", why="some are not a number (NaN)")
     steps = ROUNDINGS[mode](np.asarray(x, np.float64) / quant.step(np.ndim(x)))
-    return saturate(steps + quant.zero_point, quant).astype(integer_type(quant))
+    return saturate(steps + quant.zeros(np.ndim(x)), quant).astype(integer_type(quant))
 
 
 def integer_type(quant: QuantParams) -> np.dtype[Any]:

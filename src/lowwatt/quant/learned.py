@@ -13,7 +13,7 @@ from lowwatt.quant.executor import ROUNDINGS
 
 
 class _Learned(torch.autograd.Function):
-    """y = (clamp(round(x / s) + z) - z) * s. Gradients: dx where not clamped; ds = q - x/s inside, the limit outside."""
+    """y = (clamp(round(x / s) + z) - z) * s. Gradients: dx where not clamped; ds = q - x/s there, else the limit."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, zero: float, low: int, high: int, mode: str) -> Any:
