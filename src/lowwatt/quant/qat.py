@@ -27,6 +27,7 @@ from lowwatt.quant.calibration import biases, calibrate, collect
 from lowwatt.quant.executor import Observer, TorchExecutor
 from lowwatt.quant.plan import Params, Plan, make_plan
 from lowwatt.quant.ptq import QuantReport, report_of
+from lowwatt.quant.qat_fold import Folder
 from lowwatt.quant.qat_layers import Layer, find_layers
 from lowwatt.quant.quantizers import LearnedQuantizer, make_quantizer
 from lowwatt.quant.scheme import Scheme, load_scheme
@@ -132,7 +133,7 @@ class QatModule(nn.Module):
         graph, executor = self._qat.prepared.floating, self._qat.executor
         self._pin()
         executor.live = self._qat.live and self.training
-        executor.load(self._qat.layers, self._qat.by_slot)
+        executor.load()
         try:
             outputs = executor({graph.inputs[0]: images.permute(0, 2, 3, 1)}, observer)
         finally:
@@ -197,26 +198,12 @@ class _Executor(TorchExecutor):
         self.plain = {n.name: replace(n, attrs={**n.attrs, "activation": "none"}) for n in graph.nodes if n.op in fused}
         self.norms = {layer.node.name: layer.norm for layer in layers if layer.norm is not None}
         self.before_norm = {layer.node.name: _before_norm(layer) for layer in layers}
+        self.folder = Folder(layers, by_slot)
         self.learned, self.live = learned, False
 
-    def load(self, layers: list[Layer], by_slot: dict[str, LearnedQuantizer]) -> None:
+    def load(self) -> None:
         """Weights and biases of this step: folded, quantized."""
-        for layer in layers:
-            live = self.live and layer.norm is not None
-            weight, bias = self._live(layer) if live else layer.folded()
-            names = layer.node.inputs[1:]
-            self.constants[names[0]] = self._weights(layer, weight, by_slot.get(names[0]), live)
-            if bias is not None and len(names) > 1:
-                made = None if live else by_slot.get(names[1])
-                self.constants[names[1]] = bias if made is None else made(bias)
-
-    def _live(self, layer: Layer) -> tuple[torch.Tensor, torch.Tensor | None]:
-        weight = layer.parameter() * layer.spread(layer.affine()[0].detach())
-        return weight, None if layer.bias is None else getattr(*layer.bias)
-
-    def _weights(self, layer: Layer, weight: torch.Tensor, made: LearnedQuantizer | None, live: bool) -> torch.Tensor:
-        value = weight if made is None else made(weight)
-        return value / layer.spread(layer.affine()[0].detach()) if live else value
+        self.constants.update(self.folder(self.live))
 
     def unload(self) -> None:
         """Let go of the step's tensors."""
