@@ -80,8 +80,13 @@ class TrainSettings(_Settings):
 class QuantSettings(_Settings):
     """Post-training quantization."""
 
-    scheme: Literal["vitis"] = "vitis"
-    calibration: Literal["minmax", "mse"] = "mse"
+    scheme: str = Field("vitis", description="a target's number format by name, or a YAML file of one's own")
+    calibration: Literal["minmax", "ema", "percentile", "mse", "kl", "lsq"] | None = Field(
+        None, description="how ranges are chosen; by default the scheme's way"
+    )
+    weight_bits: int | None = Field(None, ge=2, le=16, description="by default the scheme's")
+    activation_bits: int | None = Field(None, ge=2, le=16, description="by default the scheme's")
+    effort: Literal["fast", "good", "best"] = Field("fast", description="seconds, minutes, or an hour")
     images: int = Field(128, ge=1, description="calibration images, from the training split")
     max_drop: float = Field(0.05, ge=0, description="AP points lost above which the verdict is red")
 

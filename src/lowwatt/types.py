@@ -50,7 +50,12 @@ class QuantParams:
     def is_fixed_point(self) -> bool:
         """Whether the format is the DPU's: one power-of-two scale, no zero point, halves rounded up."""
         plain = not self.zero_point and not self.narrow and self.rounding == "DPU_ROUND"
-        return plain and isinstance(self.scale, float) and math.frexp(self.scale)[0] == 0.5
+        return plain and self.is_power_of_two
+
+    @property
+    def is_power_of_two(self) -> bool:
+        """Whether there is one scale, a power of two."""
+        return isinstance(self.scale, float) and math.frexp(self.scale)[0] == 0.5
 
     @property
     def fix_point(self) -> int:
@@ -103,7 +108,8 @@ class QuantParams:
 class Letterbox:
     """Map from a source image to the network's input: scale, then pad.
 
-    `source` and `size` are (height, width); `left`, `top` the padding in pixels of the input.
+    `source` and `size` are (height, width); `left`, `top` the padding in pixels of the input. `scale` is vertical, the
+    horizontal one `aspect` times it: 1 but where the image is stretched.
     """
 
     source: tuple[int, int]
@@ -111,6 +117,7 @@ class Letterbox:
     scale: float
     left: int = 0
     top: int = 0
+    aspect: float = field(default=1.0, repr=False)
 
     @classmethod
     def fit(cls, source: tuple[int, int], size: tuple[int, int], centre: bool = False) -> Letterbox:
@@ -126,24 +133,37 @@ class Letterbox:
         height, width = box.resized
         return cls(source, size, scale, (size[1] - width) // 2, (size[0] - height) // 2)
 
+    @classmethod
+    def stretch(cls, source: tuple[int, int], size: tuple[int, int]) -> Letterbox:
+        """The whole source on the whole input, whatever becomes of its proportions.
+
+        >>> Letterbox.stretch((100, 400), (200, 200)).to_input(np.array([[100, 0, 200, 50]])).tolist()
+        [[50.0, 0.0, 100.0, 100.0]]
+        """
+        scale = size[0] / source[0]
+        return cls(source, size, scale, aspect=size[1] / source[1] / scale)
+
     @property
     def resized(self) -> tuple[int, int]:
         """(height, width) of the scaled image, before padding; at least one pixel."""
         return (
             min(self.size[0], max(1, round(self.source[0] * self.scale))),
-            min(self.size[1], max(1, round(self.source[1] * self.scale))),
+            min(self.size[1], max(1, round(self.source[1] * self.scale * self.aspect))),
         )
+
+    def _factors(self) -> NDArray[np.float32]:
+        return np.array([self.scale * self.aspect, self.scale] * 2, np.float32)
 
     def to_input(self, xyxy: Array) -> NDArray[np.float32]:
         """Boxes (N, 4) in source pixels → input pixels."""
         offset = np.array([self.left, self.top, self.left, self.top], np.float32)
-        boxes: NDArray[np.float32] = np.asarray(xyxy, np.float32).reshape(-1, 4) * np.float32(self.scale) + offset
+        boxes: NDArray[np.float32] = np.asarray(xyxy, np.float32).reshape(-1, 4) * self._factors() + offset
         return boxes
 
     def to_source(self, xyxy: Array) -> NDArray[np.float32]:
         """Boxes (N, 4) in input pixels → source pixels, clipped to the image."""
         offset = np.array([self.left, self.top, self.left, self.top], np.float32)
-        boxes = (np.asarray(xyxy, np.float32).reshape(-1, 4) - offset) / np.float32(self.scale)
+        boxes = (np.asarray(xyxy, np.float32).reshape(-1, 4) - offset) / self._factors()
         height, width = self.source
         clipped: NDArray[np.float32] = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
         return clipped
@@ -153,25 +173,41 @@ class Letterbox:
 class Preprocess:
     """What an image goes through before the network. Values stay 0…255; there is no mean or deviation.
 
-    `size` is (height, width) of the input, `channels` 1 (gray, decoded as gray) or 3 (BGR).
+    `size` is (height, width) of the input, `channels` 1 (gray, decoded as gray) or 3 (BGR). `fit`: "letterbox" keeps
+    the proportions and pads with `pad_value`, around the image where `centre`; "stretch" does not keep them; "crop"
+    takes the middle of the image, 7/8 of its shorter side, as classifiers do, but all of one that has the input's size.
     """
 
     size: tuple[int, int]
     channels: int
     pad_value: int = 0
     centre: bool = False
+    fit: Literal["letterbox", "stretch", "crop"] = "letterbox"
 
 
 @dataclass(frozen=True, slots=True)
 class DetectionHead:
     """How to read the network's outputs: per stride a class, box and objectness tensor, each (1, H, W, C), raw logits.
 
-    Box channels are (dx, dy, log w, log h): centre = (d + cell) * stride, size = exp(log) * stride (YOLOX).
-    `outputs` holds (class, box, objectness) tensor names, one triple a stride.
+    `outputs` holds (class, box, objectness) tensor names, one triple a stride. `kind` says what the numbers mean:
+
+    * yolox: score = sigmoid(class) * sigmoid(objectness); box channels are (dx, dy, log w, log h): centre =
+      (d + cell) * stride, size = exp(log) * stride.
+    * fastestdet: score = softmax(class)^.4 * sigmoid(objectness)^.6; box channels are (dx, dy, w, h): centre =
+      (tanh(d) + cell) * stride, size = sigmoid * the input's size.
     """
 
     strides: tuple[int, ...]
     outputs: tuple[tuple[str, str, str], ...]
+    num_classes: int
+    kind: Literal["yolox", "fastestdet"] = "yolox"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassHead:
+    """How to read a classifier: the output that holds one number a class, greatest for the likeliest."""
+
+    output: str
     num_classes: int
 
 

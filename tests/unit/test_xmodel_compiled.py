@@ -23,7 +23,8 @@ from lowwatt.targets import load_target
 from lowwatt.types import QuantParams
 from lowwatt.verbs.compiled_proof import prove_code
 from lowwatt.verbs.disasm import disassemble
-from lowwatt.verbs.export import export_file, export_graph, random_inputs
+from lowwatt.verbs.export import export_file, export_graph
+from lowwatt.verbs.export_source import random_inputs
 from small_detector import small_detector
 from yolox_graph import quantized_graph
 

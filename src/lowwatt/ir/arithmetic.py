@@ -70,7 +70,9 @@ def requantize(t: Reals, quant: QuantParams) -> Integers:
 def quantize(x: Array, quant: QuantParams, round_mode: str | None = None) -> Array:
     """Integers (the tensor's own dtype) of real values: round(x / scale) + zero_point, saturated.
 
-    They round as the tensor's format says, or by `round_mode`.
+    They round as the tensor's format says, or by `round_mode`. The quotient is float32, as ONNX's QuantizeLinear has
+    it: between scales of a simple ratio many values lie on a half, and fall to the side that runtimes choose. By a
+    power of two it is exact, and is taken in float64.
 
     >>> quantize(np.array([-0.5, 0.5, 300.0]), QuantParams.power_of_two(0)).tolist()
     [0, 1, 127]
@@ -80,7 +82,8 @@ def quantize(x: Array, quant: QuantParams, round_mode: str | None = None) -> Arr
         raise ToolError(f"unknown round_mode {mode!r}", hint=f"known: {', '.join(ROUNDINGS)}")
     if np.isnan(x).any():
         raise ToolError("cannot quantize the values", why="some are not a number (NaN)")
-    steps = ROUNDINGS[mode](np.asarray(x, np.float64) / quant.step(np.ndim(x)))
+    wide = np.float64 if quant.is_power_of_two else np.float32
+    steps = ROUNDINGS[mode]((np.asarray(x, wide) / quant.step(np.ndim(x)).astype(wide)).astype(np.float64))
     return saturate(steps + quant.zero_point, quant).astype(integer_type(quant))
 
 

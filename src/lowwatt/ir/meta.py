@@ -1,4 +1,4 @@
-"""Typed access to `Graph.meta`: pre-processing, detection head, labels and category ids.
+"""Typed access to `Graph.meta`: pre-processing, detection head, labels and category ids, scheme.
 
 What is read may come from a damaged file: every reader raises ToolError for values of another kind.
 """
@@ -13,11 +13,19 @@ from pydantic import TypeAdapter, ValidationError
 
 from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph
-from lowwatt.types import DetectionHead, Preprocess
+from lowwatt.types import ClassHead, DetectionHead, Preprocess
 
 _T = TypeVar("_T")
 _LARGEST_SIDE = 1 << 14
 """Pixels; an input beyond that is a damaged number, not a network."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SchemeName:
+    """A scheme's name and the formats that its target's tools read, the usual one first."""
+
+    name: str
+    exports: tuple[str, ...]
 
 
 def set_preprocess(graph: Graph, preprocess: Preprocess) -> None:
@@ -47,6 +55,23 @@ def set_head(graph: Graph, head: DetectionHead, labels: Sequence[str], category_
     graph.meta["category_ids"] = list(category_ids)
 
 
+def set_classifier(graph: Graph, head: ClassHead, labels: Sequence[str]) -> None:
+    """Store that the output holds one number a class, and what the classes are called (empty: only numbered)."""
+    graph.meta["classifier"] = dataclasses.asdict(head)
+    graph.meta["labels"] = list(labels)
+
+
+def classifier(graph: Graph) -> ClassHead | None:
+    """How a classifier's output is read; None where the graph is none."""
+    stored = graph.meta.get("classifier")
+    if stored is None:
+        return None
+    found = _read(graph, "classifier", stored, ClassHead)
+    if found.output not in graph.outputs or graph.tensor(found.output).shape[-1:] != (found.num_classes,):
+        raise _wrong(graph, "classifier", f"output {found.output} of {found.num_classes} classes")
+    return found
+
+
 def head(graph: Graph) -> DetectionHead:
     """How the outputs are read; ToolError where the graph is no detector of ours."""
     stored = graph.meta.get("head")
@@ -54,6 +79,7 @@ def head(graph: Graph) -> DetectionHead:
         raise ToolError(
             "the graph has no detection head",
             where=graph.name,
+            why="it is a classifier" if "classifier" in graph.meta else "",
             hint="detect and eval need a model made by `lowwatt train` or `lowwatt produce`",
         )
     found = _read(graph, "head", stored, DetectionHead)
@@ -73,6 +99,17 @@ def category_ids(graph: Graph) -> tuple[int, ...]:
     if stored is None:
         return tuple(range(1, len(labels(graph)) + 1))
     return _read(graph, "category_ids", stored, tuple[int, ...])
+
+
+def set_scheme(graph: Graph, name: str, exports: Sequence[str]) -> None:
+    """Store which scheme a graph was quantized for, and the formats that the target's tools read."""
+    graph.meta["scheme"] = {"name": name, "exports": list(exports)}
+
+
+def scheme(graph: Graph) -> SchemeName | None:
+    """What `set_scheme` stored; None for a graph that comes from elsewhere."""
+    stored = graph.meta.get("scheme")
+    return None if stored is None else _read(graph, "scheme", stored, SchemeName)
 
 
 def _read(graph: Graph, key: str, stored: Any, kind: type[_T]) -> _T:

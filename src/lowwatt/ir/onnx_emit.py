@@ -166,7 +166,11 @@ class Emitter:
         for name in self.graph.outputs:
             value = self.get(name, len(self.shape(name)) == 4)
             if value != name:
-                self._rename(value, name)
+                self.place(name, len(self.shape(name)) == 4, self._rename(value, name))
+
+    def values(self, tensor: str) -> list[str]:
+        """Names that a tensor has in the file: its own, and that of its transposed copy where there is one."""
+        return [name for (placed, _), name in self._places.items() if placed == tensor]
 
     def model(self) -> Any:
         """The finished ONNX model, checked by onnx.checker."""

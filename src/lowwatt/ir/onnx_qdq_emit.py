@@ -202,8 +202,11 @@ class QdqEmitter(Emitter):
         return self._cast(self._double("Mul", whole, math.ldexp(1.0, -out.fix_point), name), name, _FLOAT)
 
     def rounded_real(self, value: str, out: QuantParams, mode: str = "DPU_ROUND") -> str:
-        """Any float32 value rounded to steps of `out`, in one of the three rounding modes."""
-        if mode == "PY3_ROUND":  # halves to even: QuantizeLinear's own
+        """Any float32 value rounded to steps of `out`, in one of the three rounding modes.
+
+        Where the scale is no power of two, QuantizeLinear's own will do, halves to even: hardly a value is a half then.
+        """
+        if mode == "PY3_ROUND" or not out.is_power_of_two:
             return value
         double = self._cast(value, value, _DOUBLE)
         if mode == "DPU_ROUND":

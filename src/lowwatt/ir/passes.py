@@ -6,7 +6,7 @@ to rounding of float32) and the names of inputs and outputs. `prepare_for_quanti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ Pass = Callable[[Graph], bool]
 _WITH_BIAS = ("conv2d", "depthwise_conv2d", "transposed_conv2d", "linear")
 _FUSES = (*_WITH_BIAS, "add", "mul")
 _MAX_ROUNDS = 100
+
+FUSED_ACTIVATIONS = ("relu", "relu6", "leaky_relu")
+"""Activations that can be part of the operator before them."""
 
 
 def run_passes(graph: Graph, passes: Sequence[Pass]) -> bool:
@@ -44,9 +47,13 @@ def run_passes(graph: Graph, passes: Sequence[Pass]) -> bool:
     raise ToolError("the passes do not come to an end", where=graph.name, hint="please report this graph")
 
 
-def prepare_for_quantization(graph: Graph) -> bool:
-    """Float passes, then activations fused into the operators before them."""
-    return run_passes(graph, [*FLOAT_PASSES, fuse_activations])
+def prepare_for_quantization(graph: Graph, activations: Collection[str] = FUSED_ACTIVATIONS) -> bool:
+    """Float passes, then these activations fused into the operators before them."""
+
+    def fuse(graph: Graph) -> bool:
+        return fuse_activations(graph, activations)
+
+    return run_passes(graph, [*FLOAT_PASSES, fuse])
 
 
 def _verify_after(graph: Graph, rewrite: Pass) -> None:
@@ -136,7 +143,7 @@ def remove_dead(graph: Graph) -> bool:
     return graph.prune() > 0
 
 
-def fuse_activations(graph: Graph) -> bool:
+def fuse_activations(graph: Graph, activations: Collection[str] = FUSED_ACTIVATIONS) -> bool:
     """Fuse relu, relu6 or leaky relu into the one operator before it; the pair keeps that operator's name.
 
     Where the activation was an output of the graph, the pair takes the output's name instead. Leaky relu
@@ -145,7 +152,7 @@ def fuse_activations(graph: Graph) -> bool:
     """
     changed = False
     for node in list(graph.nodes):
-        before = graph.producers().get(node.inputs[0]) if _is_fusable(node) else None
+        before = graph.producers().get(node.inputs[0]) if node.op in activations and _is_fusable(node) else None
         if before is None or before.op not in _FUSES or before.attrs["activation"] != "none":
             continue
         if _sole_reader(graph, before.name) is not node:
@@ -334,4 +341,4 @@ def _zero_edges(pad: Node) -> tuple[int, ...] | None:
 def _is_fusable(node: Node) -> bool:
     if node.op == "leaky_relu":
         return bool(abs(node.attrs["alpha"] - LEAKY_SLOPE) < 1e-6)
-    return node.op in ("relu", "relu6")
+    return node.op in FUSED_ACTIVATIONS

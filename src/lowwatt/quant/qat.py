@@ -209,11 +209,12 @@ class _Executor(TorchExecutor):
         """Let go of the step's tensors."""
         self.constants = {name: value for name, value in self.constants.items() if name not in self.learned}
 
-    def _compute(self, node: Node, values: MutableMapping[str, torch.Tensor]) -> torch.Tensor:
+    def value(self, node: Node, values: MutableMapping[str, torch.Tensor]) -> torch.Tensor:
+        """What a node computes: without the activation where its quantizer does that too, and with a live norm."""
         norm = self.norms.get(node.name) if self.live else None
         if norm is None and node.name not in self.rectified:
-            return super()._compute(node, values)
-        value = super()._compute((self.plain if norm is None else self.before_norm)[node.name], values)
+            return super().value(node, values)
+        value = super().value((self.plain if norm is None else self.before_norm)[node.name], values)
         if norm is not None:
             value = _normalised(norm, value)
             value = value if node.name in self.rectified else torch_fused(torch, node, value)

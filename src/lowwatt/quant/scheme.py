@@ -20,6 +20,11 @@ FOLDER = Path(__file__).parent / "schemes"
 
 Method = Literal["minmax", "ema", "percentile", "mse", "kl", "lsq"]
 
+Activation = Literal["relu", "relu6", "leaky_relu"]
+
+Export = Literal["xmodel", "xmodel-compiled", "qdq", "deploy", "ncnn"]
+"""What the target's own tools read (`lowwatt.verbs.export.FORMATS`)."""
+
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,7 +65,9 @@ class Scheme(_Settings):
     says which of their tensors then carry integers: what they read ("inputs"), or that and what they make ("both").
     Tensors that an operator of `share` joins have one format and scale. `bias` None leaves biases in float; 32 bits
     give them the scale of the accumulator. `ends` is the bits of the first and last layers' weights and inputs, None:
-    like all others. `legality` names rules between the scales of several tensors.
+    like all others. `legality` names rules between the scales of several tensors. `fuse` are the activations that the
+    target's layers contain. `apart`: layers round what they read for themselves, others read it unrounded. `exports`
+    are the files that its tools read, the usual one first.
     """
 
     name: str
@@ -75,6 +82,9 @@ class Scheme(_Settings):
     ends: int | None = Field(None, ge=2, le=16)
     legality: Literal["none", "dpu"] = "none"
     calibration: Method = "mse"
+    fuse: tuple[Activation, ...] = ("relu", "relu6", "leaky_relu")
+    apart: bool = False
+    exports: tuple[Export, ...] = Field(("qdq",), min_length=1)
 
     def with_bits(self, weights: int | None, activations: int | None) -> Scheme:
         """The scheme at other bit widths; None leaves one as it is."""

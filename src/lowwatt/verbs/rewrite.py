@@ -14,7 +14,7 @@ from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph
 from lowwatt.types import Array
 from lowwatt.verbs.compile import Standing, open_network, standing
-from lowwatt.verbs.export import Inputs, random_inputs
+from lowwatt.verbs.export_source import Inputs, random_inputs
 
 if TYPE_CHECKING:
     from lowwatt.compiler.rewrites import Rewriting

@@ -1,0 +1,115 @@
+"""What runtimes make of the exported files of every scheme, against the integer reference, on the packaged detector.
+
+Post-training quantization on images of the sample set; other images of it run on the reference and on each runtime
+that is installed (openvino and ncnn are skipped where they are not). A float output counts in steps of its own range,
+as many as the coarsest activations have. Rows that count for the bar: onnxruntime with graph optimisation off for all
+schemes, their own runtime, and for deploy pairs the float network with the ranges of the JSON against the QDQ file.
+
+    python benchmarks/quant_export_conformance.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from verdict import conclude
+
+import lowwatt
+from lowwatt.errors import ToolError
+from lowwatt.ir import meta, ncnn, onnx_deploy, onnx_qdq
+from lowwatt.ir.agreement import Agreement
+from lowwatt.ir.graph import Graph
+from lowwatt.ir.onnx_qdq import Runner, open_onnxruntime, validate
+from lowwatt.loading import load_graph
+from lowwatt.quant import quantize
+from lowwatt.quant.scheme import Scheme, load_scheme, scheme_names
+from lowwatt.recipe import DataSettings
+from lowwatt.types import Array
+from lowwatt.verbs.data import calibration_batches, open_split
+from lowwatt.verbs.export_ncnn import open_ncnn
+from lowwatt.verbs.export_runtimes import open_openvino
+
+BAR = 0.01
+"""Share of elements that may differ by more than one step."""
+
+DETECTOR = Path(lowwatt.__file__).parent / "zoo" / "yolox_fpga_person.safetensors"
+CALIBRATION, COMPARED = 32, 2
+Row = tuple[str, bool, Agreement]
+"""Runtime, whether it counts for the bar, and what was found."""
+
+
+def images(graph: Graph, split: str, count: int) -> list[Array]:
+    """Batches of the sample set."""
+    return list(calibration_batches(open_split(DataSettings(root="sample"), split), meta.preprocess(graph), count))
+
+
+def variants() -> Iterator[tuple[str, Scheme]]:
+    """Every scheme, and the one of any bit width at 8 bits too."""
+    for name in scheme_names():
+        yield name, load_scheme(name)
+    yield "academic W8A8", load_scheme("academic").with_bits(8, 8)
+
+
+def rows(graph: Graph, scheme: Scheme, samples: Sequence[Array], folder: Path) -> Iterator[Row]:
+    """A row for each runtime."""
+    file = folder / "net.onnx"
+    onnx_qdq.write(graph, file)
+    opened: list[tuple[str, bool, Runner]] = []
+    for name, counts, runner in _runners(graph, scheme, file, folder):
+        try:
+            opened.append((name, counts, runner()))
+        except ImportError as error:
+            print(f"{scheme.name}: {name} skipped, pip install {error.name}")
+    found = validate(graph, samples, [runner for _, _, runner in opened])
+    yield from ((name, counts, one) for (name, counts, _), one in zip(opened, found, strict=True))
+    if "deploy" in scheme.exports:
+        yield "deploy pair", True, deployed(graph, file, samples, folder)
+
+
+def _runners(graph: Graph, scheme: Scheme, file: Path, folder: Path) -> list[tuple[str, bool, Callable[[], Runner]]]:
+    own = scheme.name
+    found: list[tuple[str, bool, Callable[[], Runner]]] = [
+        ("onnxruntime, off", True, lambda: open_onnxruntime(file, False)),
+        ("onnxruntime, on", own == "onnxruntime", lambda: open_onnxruntime(file, True)),
+        ("openvino", own == "openvino", lambda: open_openvino(file)),
+    ]
+    if "ncnn" in scheme.exports:
+        param = ncnn.write(graph, folder / "net.param")[0]
+        found.append(("ncnn", True, lambda: open_ncnn(param)))
+    return found
+
+
+def deployed(graph: Graph, file: Path, samples: Sequence[Array], folder: Path) -> Agreement:
+    """The float network with the ranges of the JSON, against the QDQ file."""
+    ranges = json.loads(json.dumps(onnx_deploy.write(graph, folder / "float.onnx")))
+    (folder / "ranged.onnx").write_bytes(onnx_deploy.with_ranges(folder / "float.onnx", ranges))
+    runners = [open_onnxruntime(path, False) for path in (file, folder / "ranged.onnx")]
+    return onnx_qdq.compare_files(graph, [{graph.inputs[0]: s} for s in samples], runners[0], runners[1])
+
+
+def main() -> int:
+    graph = load_graph(DETECTOR)
+    batches, samples = images(graph, "train", CALIBRATION), [images(graph, "val", 4)[0][:COMPARED]]
+    worst = 0.0
+    print(f"{'scheme':14} {'runtime':17} {'elements':>9} {'differ':>8} {'> 1 step':>9} {'most':>5}")
+    for name, scheme in variants():
+        report = quantize(graph, batches, scheme=scheme)
+        with tempfile.TemporaryDirectory() as folder:
+            for runtime, counts, one in rows(report.quantized, scheme, samples, Path(folder)):
+                differ, beyond = one.share(one.differ), one.share(one.beyond)
+                mark = "" if counts else "  not its runtime"
+                print(f"{name:14} {runtime:17} {one.elements:9} {differ:8.2%} {beyond:9.3%} {one.greatest:5}{mark}")
+                worst = max(worst, beyond if counts else 0.0)
+    what = "elements that differ by more than one step, worst scheme and runtime"
+    return conclude(what, f"{worst:.2%}", f"{BAR:.0%}", worst <= BAR)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ToolError as error:
+        sys.exit(str(error))
