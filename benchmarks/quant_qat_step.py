@@ -13,6 +13,7 @@ import copy
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from lowwatt.models.yolox import STRIDES, build_model, output_names
 from lowwatt.quant.qat import QatModule, prepare
 from lowwatt.quant.qat_training import groups
 from lowwatt.recipe import ModelSettings, TrainSettings
-from lowwatt.training.loop import _groups, optimizer_of
+from lowwatt.training.loop import optimizer_of, parameter_groups
 from lowwatt.training.loss import detection_loss, flatten, pad_targets
 
 BAR = 1.8
@@ -48,9 +49,9 @@ def pixels(size: int, count: int) -> torch.Tensor:
     return torch.from_numpy(values).permute(0, 3, 1, 2)
 
 
-def step_of(module: nn.Module, parameter_groups: list, size: int, count: int) -> Callable[[], None]:
+def step_of(module: nn.Module, trained: list[dict[str, Any]], size: int, count: int) -> Callable[[], None]:
     """One step: forward, loss of two boxes an image, backward, optimizer."""
-    optimizer, images = optimizer_of(parameter_groups, SETTINGS), pixels(size, count)
+    optimizer, images = optimizer_of(trained, SETTINGS), pixels(size, count)
     boxes = [np.array([[8, 8, size / 2, size / 2], [size / 3, 5, size - 9, size - 5]], np.float32)] * count
     targets = pad_targets(boxes, [np.zeros(2, np.int64)] * count, torch.device("cpu"))
 
@@ -68,7 +69,7 @@ def steps_at(size: int, count: int) -> dict[str, Callable[[], None]]:
     floating = network(size)
     graph = capture(floating, torch.zeros(1, 1, size, size), output_names=output_names())
     prepared = prepare(graph, [pixels(size, 4).permute(0, 2, 3, 1).numpy()])
-    table = {"float": step_of(floating.train(), _groups(floating, SETTINGS), size, count)}
+    table = {"float": step_of(floating.train(), parameter_groups(floating, SETTINGS), size, count)}
     for name in ("frozen", "live"):
         module = QatModule(copy.deepcopy(floating), prepared)
         module.train().set_live(name == "live")

@@ -50,7 +50,7 @@ class Folder:
 
     def _affine(self) -> Norms:
         """(scale, shift) of all batch norms, one after the other, from their running statistics."""
-        norms = [layer.norm for layer in self.normed]
+        norms: list[Any] = [layer.norm for layer in self.normed]
         mean = torch.cat([norm.running_mean for norm in norms])
         eps = torch.repeat_interleave(mean.new_tensor([n.eps for n in norms]), self._sizes(mean.device))
         scale = torch.rsqrt(torch.cat([norm.running_var for norm in norms]) + eps) * _parts(norms, "weight", 1.0)
