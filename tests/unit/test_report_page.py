@@ -169,7 +169,7 @@ def test_columns_are_as_high_as_their_values():
 
 
 def test_line_goes_from_edge_to_edge():
-    chart = line([(5, 1.0), (10, 0.5), (15, 0.0)], ["a", "b", "c"], 1, "loss")
+    chart = line([(5, 1.0), (10, 0.5), (15, 0.0)], ["a", "b", "c"], 1, "loss", ("epoch 5", "15"))
     path = next(ElementTree.fromstring(chart).iter("polyline")).get("points")
     assert path == "0.0,0.0 500.0,100.0 1000.0,200.0"
 
