@@ -60,10 +60,10 @@ def count(value: float) -> str:
 def signed(value: float, digits: int = 3) -> str:
     """A difference with its sign.
 
-    >>> signed(-0.0121), signed(1.25, 1)
-    ('−0.012', '+1.2')
+    >>> signed(-0.0121), signed(1.25, 1), signed(-0.0001)
+    ('−0.012', '+1.2', '+0.000')
     """
-    return f"{value:+.{digits}f}".replace("-", "−")
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
 
 
 def _data_uri(picture: Picture) -> str:
