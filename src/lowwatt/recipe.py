@@ -87,6 +87,9 @@ class QuantSettings(_Settings):
     weight_bits: int | None = Field(None, ge=2, le=16, description="by default the scheme's")
     activation_bits: int | None = Field(None, ge=2, le=16, description="by default the scheme's")
     effort: Literal["fast", "good", "best"] = Field("fast", description="seconds, minutes, or an hour")
+    float_share: float = Field(
+        0, ge=0, le=1, description="of the multiply-accumulates may stay in float, in the layers that lose most"
+    )
     images: int = Field(128, ge=1, description="calibration images, from the training split")
     max_drop: float = Field(0.05, ge=0, description="AP points lost above which the verdict is red")
 

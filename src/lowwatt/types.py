@@ -24,7 +24,8 @@ Rounding = Literal["DPU_ROUND", "STD_ROUND", "PY3_ROUND"]
 class QuantParams:
     """How integers of a tensor stand for real values: real = (q - zero_point) * scale, q in [qmin, qmax].
 
-    `scale` is one number, or one for each index along `axis` (weights by output channel; zero_point is 0 then).
+    `scale` is one number, or one for each index along `axis` (weights by output channel; zero_point is
+    0 then, and `zero_points` perhaps one for each channel).
     `narrow` leaves the lowest integer of a signed type out, so that the range is symmetric. `rounding` says how real
     values become integers.
 
@@ -40,6 +41,7 @@ class QuantParams:
     axis: int | None = None
     narrow: bool = False
     rounding: Rounding = "DPU_ROUND"
+    zero_points: tuple[int, ...] = ()
 
     @classmethod
     def power_of_two(cls, fix_point: int, bits: int = 8, signed: bool = True) -> QuantParams:
@@ -73,11 +75,20 @@ class QuantParams:
         >>> QuantParams((0.5, 0.25), axis=0).step(2).shape
         (2, 1)
         """
+        return self._along(np.asarray(self.scale, np.float64), rank)
+
+    def zeros(self, rank: int) -> NDArray[np.int64]:
+        """The zero point or points, shaped likewise."""
+        if not self.zero_points:
+            return np.asarray(self.zero_point, np.int64)
+        return self._along(np.asarray(self.zero_points, np.int64), rank)
+
+    def _along(self, values: NDArray[Any], rank: int) -> NDArray[Any]:
         if self.axis is None:
-            return np.asarray(self.scale, np.float64)
+            return values
         shape = [1] * rank
         shape[self.axis] = -1
-        return np.asarray(self.scale, np.float64).reshape(shape)
+        return values.reshape(shape)
 
     @property
     def qmin(self) -> int:
@@ -101,7 +112,7 @@ class QuantParams:
 
     def dequantize(self, values: Array) -> NDArray[np.float32]:
         """Real values (float32) of integers."""
-        return ((values.astype(np.float64) - self.zero_point) * self.step(values.ndim)).astype(np.float32)
+        return ((values.astype(np.float64) - self.zeros(values.ndim)) * self.step(values.ndim)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

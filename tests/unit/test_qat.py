@@ -474,3 +474,22 @@ def test_distance_to_the_teacher_counts(sample, tmp_path: Path) -> None:  # type
         trainer._loss(batch, True)
         distances.append(0.0 if trainer._distance is None else float(trainer._distance.detach()))
     assert 0 == distances[0] < distances[1] < distances[2]
+
+
+@pytest.mark.parametrize("method", ["tqt", "lsq"])
+def test_weights_folded_together_have_the_gradients_of_each_alone(method: str) -> None:
+    """The written-out backward against autograd's own, layer by layer."""
+    module = qat_of(network(), method=method)
+    constants = module._qat.executor.folder(False)
+    weights = {layer.node.inputs[1]: layer for layer in module.layers}
+    sum((constants[n] * weights_of(constants[n]).reshape(constants[n].shape)).sum() for n in weights).backward()
+    together = {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}
+    module.zero_grad()
+    for name, layer in weights.items():
+        value = module.by_slot[name](layer.folded()[0])
+        torch.testing.assert_close(value, constants[name])
+        (value * weights_of(value).reshape(value.shape)).sum().backward()
+    alone = {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
+    assert set(together) == set(alone)
+    for name, grad in alone.items():
+        torch.testing.assert_close(together[name], grad, rtol=1e-3, atol=1e-4)

@@ -15,6 +15,7 @@ from lowwatt.errors import ToolError  # noqa: E402
 from lowwatt.ir.graph import Graph  # noqa: E402
 from lowwatt.quant import quantize  # noqa: E402
 from lowwatt.quant.allocate import CHOICES, allocate, layer_noise, with_allocation  # noqa: E402
+from lowwatt.quant.balance import balance, channel_ranges  # noqa: E402
 from lowwatt.quant.bias import correct_biases  # noqa: E402
 from lowwatt.quant.calibration import calibrate, collect  # noqa: E402
 from lowwatt.quant.equalize import equalize  # noqa: E402
@@ -64,6 +65,51 @@ def test_equalisation_helps_scales_that_all_channels_share() -> None:
     by_name = {note.name: note for note in notes}
     assert by_name["equalize_channels"].kept
     assert by_name["equalize_channels"].snr_db > by_name["correct_means"].snr_db + 1
+
+
+def _curved(spread: float = 2.0) -> Graph:
+    """conv, SiLU, depthwise, SiLU, conv: channels in front of the depthwise layer differ by e**spread."""
+    net = Net()
+    first = net.conv("first", "images", 16, activation="none")
+    factors = np.exp(net.random.normal(0, spread, 16)).astype(np.float32)
+    net.graph.set_constant("first_w", net.graph.tensors["first_w"].data * factors[:, None, None, None])  # type: ignore
+    deep = net.depthwise("deep", net.graph.add("silu", [first], "curve"), activation="none")
+    net.graph.set_constant("deep_w", net.graph.tensors["deep_w"].data / factors)  # type: ignore[operator]
+    net.graph.outputs = [net.conv("last", net.graph.add("silu", [deep], "bend"), 4, 1, activation="none")]
+    return net.graph
+
+
+def test_balancing_goes_through_curves_that_run_in_float() -> None:
+    graph = prepared_copy(_curved(), load_scheme("onnxruntime"))
+    even = balance(graph, images(), {"curve", "bend"})
+    for name, value in _outputs(graph, images(1)[0]).items():
+        np.testing.assert_allclose(_outputs(even, images(1)[0])[name], value, rtol=1e-3, atol=1e-4)
+    before, after = (_widest_ratio(g, n) for g, n in ((graph, "curve"), (even, "curve.evened")))
+    assert after < before / 2
+    assert balance(graph, images(), set()).nodes == graph.nodes
+
+
+def _widest_ratio(graph: Graph, name: str) -> float:
+    low, high = channel_ranges(graph, images())[name]
+    size = np.maximum(np.abs(low), np.abs(high))
+    return float(size.max() / size.min())
+
+
+def test_balancing_saves_what_one_scale_would_round_away() -> None:
+    notes = {note.name: note for note in quantize(_curved(), images(), scheme="onnxruntime", effort="good").notes}
+    assert notes["equalize_channels"].kept
+    assert notes["equalize_channels"].snr_db > notes["correct_means"].snr_db + 3
+
+
+def test_the_worst_layers_stay_in_float_within_their_share_of_the_work() -> None:
+    report = quantize(_curved(), images(), scheme="onnxruntime", effort="good", float_share=0.3)
+    spared = report.plan.spared
+    work = {node.name: np.prod(report.floating.tensor(node.inputs[1]).shape) for node in report.floating.nodes
+            if node.op in ("conv2d", "depthwise_conv2d")}  # fmt: skip
+    assert spared and sum(work[name] for name in spared) <= 0.3 * sum(work.values())
+    assert spared <= {node.name for node in report.float_nodes}
+    assert all("spared" in report.plan.floats[name] for name in spared if name in report.plan.floats)
+    assert all(report.quantized.tensor(f"{name}_w").quant is None for name in spared)
 
 
 def test_corrected_biases_bring_the_means_back() -> None:

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 from lowwatt.errors import ToolError  # noqa: E402
 from lowwatt.ir.arithmetic import quantize as quantize_values  # noqa: E402
 from lowwatt.ir.graph import Graph  # noqa: E402
+from lowwatt.ir.text import from_text, to_text  # noqa: E402
 from lowwatt.quant import quantize, vitis  # noqa: E402
 from lowwatt.quant.activations import Activation  # noqa: E402
 from lowwatt.quant.blocks import Mode, cut  # noqa: E402
@@ -21,12 +22,13 @@ from lowwatt.quant.executor import fake_quantize  # noqa: E402
 from lowwatt.quant.plan import WEIGHTED  # noqa: E402
 from lowwatt.quant.ptq import QuantReport, report_of  # noqa: E402
 from lowwatt.quant.reconstruct import BlockReport, Method, Settings, reconstruct  # noqa: E402
-from lowwatt.quant.rounding import Masks, SoftWeights, pull_at  # noqa: E402
+from lowwatt.quant.rounding import Adam, Masks, SoftWeights, pull_at  # noqa: E402
 from lowwatt.quant.scheme import Scheme, load_scheme  # noqa: E402
 from lowwatt.types import QuantParams  # noqa: E402
 
 METHODS: list[Method] = ["adaround", "brecq", "qdrop"]
-QUICK = Settings(iterations=30, batch=4, lr=0.02, scale_lr=0.002)
+QUICK = Settings(iterations=10, batch=4, lr=0.02, scale_lr=0.002, pull=0.001)
+LONG = replace(QUICK, iterations=200)
 
 
 def conv(graph: Graph, random: np.random.Generator, name: str, source: str, outputs: int, **attrs: object) -> str:
@@ -136,19 +138,19 @@ def test_weights_lie_on_the_grid_and_no_block_gets_worse(method: Method, scheme:
 
 def test_fix_points_stay_and_real_scales_learn() -> None:
     vitis_report = quantize(branched(), images())
-    _, params = reconstruct(vitis_report.floating, vitis_report.plan, vitis_report.params, images(), QUICK)
+    _, params = reconstruct(vitis_report.floating, vitis_report.plan, vitis_report.params, images(), LONG)
     assert params == vitis_report.params
     report = quantize(branched(), images(), scheme=academic())
-    _, params = reconstruct(report.floating, report.plan, report.params, images(), QUICK)
+    _, params = reconstruct(report.floating, report.plan, report.params, images(), LONG)
     moved = {name for name, quant in params.items() if quant != report.params[name]}
     assert moved and all(report.plan.slots[name].kind == "activations" for name in moved)
-    fixed = replace(QUICK, learn_scales=False)
+    fixed = replace(LONG, learn_scales=False)
     assert reconstruct(report.floating, report.plan, report.params, images(), fixed)[1] == report.params
 
 
 def test_biases_in_accumulator_steps_follow_the_scales() -> None:
     report = quantize(branched(), images(), scheme="onnxruntime")
-    _, params = reconstruct(report.floating, report.plan, report.params, images(), QUICK)
+    _, params = reconstruct(report.floating, report.plan, report.params, images(), LONG)
     source, weights = params["a"].scale, np.asarray(params["b_w"].scale)
     assert params["a"] != report.params["a"]
     assert np.allclose(params["b_b"].scale, source * weights)
@@ -186,6 +188,32 @@ def test_a_layer_left_in_float_stays_there_and_shared_weights_are_rounded_once()
     assert np.array_equal(params["a_w"].dequantize(quantize_values(shared, params["a_w"])), shared)
 
 
+def test_a_zero_point_for_each_channel_travels_everywhere() -> None:
+    report = quantize(branched(), images(), scheme=load_scheme("academic_affine").with_bits(2, 4))
+    after, _ = run(report, images())
+    quant = after.quantized.tensor("b_w").quant
+    assert quant is not None and len(set(quant.zero_points)) > 1
+    again = from_text(to_text(after.quantized))
+    assert again.tensor("b_w").quant == quant
+    data = after.quantized.tensor("b_w").data
+    assert data is not None and data.min() >= 0 and data.max() <= 3
+    real = torch.from_numpy(quant.dequantize(data))
+    torch.testing.assert_close(fake_quantize(real, quant), real)
+
+
+def test_biases_learn_where_they_are_float() -> None:
+    report = quantize(branched(), images(), scheme=academic())
+    given = report.floating, report.plan, report.params
+    learned, _ = reconstruct(*given, images(), LONG)
+    kept, _ = reconstruct(*given, images(), replace(LONG, bias_lr=0.0))
+    before = report.floating.tensor("c_b").data
+    assert np.array_equal(kept.tensor("c_b").data, before)  # type: ignore[arg-type]
+    assert not np.array_equal(learned.tensor("c_b").data, before)  # type: ignore[arg-type]
+    narrow = quantize(branched(), images())
+    result, _ = reconstruct(narrow.floating, narrow.plan, narrow.params, images(), LONG)
+    assert result.tensor("c_b").data is narrow.floating.tensor("c_b").data
+
+
 def test_refusals() -> None:
     report = quantize(branched(), images(), scheme=academic())
     given = report.floating, report.plan, report.params
@@ -203,20 +231,21 @@ def test_soft_weights_start_at_the_float_weights_and_harden_to_nearest() -> None
     quant = QuantParams((0.2, 0.1, 0.2, 0.3), 0, 3, axis=0, rounding="PY3_ROUND")
     weights = SoftWeights({"w": data}, {"w": quant})
     clipped = np.clip(data, quant.step(2) * quant.qmin, quant.step(2) * quant.qmax)
-    np.testing.assert_allclose(weights.soft()["w"].detach().numpy(), clipped, atol=1e-6)
+    weights.soften()
+    np.testing.assert_allclose(weights.leaves["w"].detach().numpy(), clipped, atol=1e-6)
     np.testing.assert_allclose(weights.hard()["w"].numpy(), fake_quantize(torch.from_numpy(data), quant).numpy())
 
 
 def test_gradients_of_soft_weights_and_of_the_regulariser_are_the_formulas() -> None:
     data = np.random.default_rng(2).normal(0, 0.3, (4, 3)).astype(np.float32)
     weights = SoftWeights({"w": data}, {"w": QuantParams(0.2, 0, 3)})
-    weights.pull = (0.5, 3.0)
-    (weights.soft()["w"] ** 2).sum().backward()
+    weights.soften()
+    found = weights.gradient([2 * weights.leaves["w"].detach()], (0.5, 3.0))
     v = weights.v.detach().clone().requires_grad_()
     h = (torch.sigmoid(v) * 1.2 - 0.1).clamp(0, 1)
     loss = ((weights.low + weights.step * h) ** 2).sum() + 0.5 * (1 - (2 * h - 1).abs() ** 3).sum()
     (expected,) = torch.autograd.grad(loss, v)
-    torch.testing.assert_close(weights.v.grad, expected)
+    torch.testing.assert_close(found, expected)
 
 
 def test_gradients_of_activations_are_those_of_lsq() -> None:
@@ -240,6 +269,18 @@ def test_dropped_activations_are_the_float_values() -> None:
     assert bool((rounded | (y == x)).all()) and 0.2 < float(rounded.float().mean()) < 0.3
     y.sum().backward()
     assert bool(((x.grad == 1) | rounded).all())
+
+
+def test_adam_is_torchs() -> None:
+    start = torch.randn(5, generator=torch.Generator().manual_seed(0))
+    ours, theirs = start.clone(), start.clone().requires_grad_()
+    adam, peer = Adam(ours, torch.full((5,), 0.1)), torch.optim.Adam([theirs], 0.1)
+    for _ in range(5):
+        adam.step(ours * 2)
+        peer.zero_grad()
+        (theirs**2).sum().backward()
+        peer.step()
+    torch.testing.assert_close(ours, theirs.detach())
 
 
 def test_the_pull_begins_after_the_warm_up_and_its_exponent_falls() -> None:

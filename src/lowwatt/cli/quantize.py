@@ -36,6 +36,10 @@ def quantize(
         str, typer.Option(help="minmax, ema, percentile, mse, kl or lsq; default: the scheme's.")
     ] = "",
     bits: Annotated[str, typer.Option(help="Bits of weights and activations, as W4A8; default: the scheme's.")] = "",
+    float_share: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of the work that may stay in float, where most is lost."),
+    ] = 0.0,
     images: Annotated[int, typer.Option(min=1, help="Calibration images, from the training split.")] = 128,
     labels: Labels = None,
     pixels: Pixels = "",
@@ -65,7 +69,7 @@ def quantize(
     """
     from lowwatt.verbs.quantize import QuantizeJob, dry_run_file, explain_file, quantize_file
 
-    settings = load_recipe(None, _overrides(scheme, effort, calibration, bits, images, max_drop)).quant
+    settings = load_recipe(None, _overrides(scheme, effort, calibration, bits, float_share, images, max_drop)).quant
     if explain:
         lines = explain_file(file, settings, labels).explain()
         print_json(lines) if json else output.print("\n".join(lines))
@@ -99,11 +103,16 @@ def print_accuracy(measure: str, accuracy: dict[str, float]) -> None:
         output.print(f"{stage:12} {measure} {value:.4f}{lost}")
 
 
-def _overrides(scheme: str, effort: str, calibration: str, bits: str, images: int, max_drop: float) -> list[str]:
+def _overrides(
+    scheme: str, effort: str, calibration: str, bits: str, float_share: float, images: int, max_drop: float
+) -> list[str]:
     """The options as settings of a recipe's `quant` section, which checks them."""
-    found = [f"quant.scheme={scheme}", f"quant.effort={effort}", f"quant.images={images}", f"quant.max_drop={max_drop}"]
+    given = {"scheme": scheme, "effort": effort, "float_share": float_share, "images": images, "max_drop": max_drop}
+    found = [f"quant.{key}={value}" for key, value in given.items()]
     if calibration:
         found.append(f"quant.calibration={calibration}")
+    if float_share and effort == "fast":
+        raise ToolError("--float-share compares layers, which takes a minute", hint="add --effort good")
     if bits:
         weights, letter, activations = bits.upper().removeprefix("W").partition("A")
         if not (letter and weights.isdigit() and activations.isdigit()):

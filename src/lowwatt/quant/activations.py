@@ -31,6 +31,11 @@ class Activation:
         assert isinstance(quant.scale, float)
         return cls(quant, torch.tensor(quant.scale, requires_grad=learn), masks)
 
+    @property
+    def learns(self) -> bool:
+        """Whether the scale learns."""
+        return bool(self.scale.requires_grad)
+
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Rounded values, some of them left as they are."""
         mask = self.masks.like(x) if self.masks is not None else None
@@ -41,10 +46,10 @@ class Activation:
 class _Quantize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, quant: QuantParams, mask: torch.Tensor | None) -> Any:
-        step = float(scale)
+        step = scale.detach()
         low, high = quant.qmin - quant.zero_point, quant.qmax - quant.zero_point
         y = _rounded(x, step, quant.rounding).clamp_(low, high).mul_(step)
-        ctx.edges = (low - 0.5) * step, (high + 0.5) * step
+        ctx.edges = (low - 0.5) * float(step), (high + 0.5) * float(step)
         ctx.step, ctx.mask = step, mask
         ctx.save_for_backward(x, y)
         return y if mask is None else torch.lerp(x, y, mask)
@@ -62,7 +67,7 @@ class _Quantize(torch.autograd.Function):
         return inner, toward, None, None
 
 
-def _rounded(x: torch.Tensor, step: float, mode: str) -> torch.Tensor:
+def _rounded(x: torch.Tensor, step: torch.Tensor, mode: str) -> torch.Tensor:
     """A new tensor of whole numbers."""
     steps = x / step
     return steps.round_() if mode == "PY3_ROUND" else ROUNDINGS[mode](steps)

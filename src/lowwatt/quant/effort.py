@@ -24,12 +24,16 @@ from lowwatt.quant.equalize import equalize
 from lowwatt.quant.executor import TorchExecutor
 from lowwatt.quant.plan import Params, Plan, apply, float_nodes, make_plan
 from lowwatt.quant.reconstruct import METHODS, BlockReport, Settings, reconstruct
+from lowwatt.quant.spare import worst_layers
 from lowwatt.types import Array
 
 ITERATIONS = 200
 """Steps of reconstruction a block; ten times as many at the highest effort."""
 
 METHOD: Final = "brecq"
+
+RANKED = 4
+"""Calibration images on which layers are compared."""
 
 JUDGED = 16
 """Calibration images on which a step is judged."""
@@ -75,6 +79,7 @@ class Work:
     method: str
     progress: Progress
     state: State
+    float_share: float = 0.0
     notes: list[StepNote] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -127,6 +132,17 @@ def equalize_channels(work: Work) -> State:
     return _corrected(work, fresh.changed(even, params))
 
 
+def spare_layers(work: Work) -> State:
+    """The layers that lose most left in float, as far as `float_share` of the multiply-accumulates goes."""
+    state = work.state
+    spared = worst_layers(state.base, state.plan, state.params, _first(work.batches, RANKED), work.float_share)
+    if not spared:
+        return state
+    fresh = State(state.base, state.base, make_plan(state.base, state.plan.scheme, spared), {})
+    params = calibrate(state.base, fresh.plan, collect(state.base, work.batches), work.method)
+    return _corrected(work, fresh.changed(state.base, params))
+
+
 def reconstruct_weights(work: Work) -> State:
     """Weights of each block rounded so that its output comes near to float, then means corrected."""
     return _reconstructed(work, ITERATIONS)
@@ -150,7 +166,7 @@ def _reconstructed(work: Work, iterations: int) -> State:
 
 
 FAST: tuple[Step, ...] = (calibrate_ranges, correct_means)
-GOOD: tuple[Step, ...] = (*FAST, equalize_channels, reconstruct_weights)
+GOOD: tuple[Step, ...] = (*FAST, equalize_channels, spare_layers, reconstruct_weights)
 
 EFFORTS: dict[str, tuple[Step, ...]] = {"fast": FAST, "good": GOOD, "best": (*GOOD, reconstruct_longer)}
 """Level → steps, in order."""
@@ -166,6 +182,8 @@ def run_steps(work: Work, effort: str) -> None:
     judge = _Judge(work)
     best = float("-inf")
     for step in EFFORTS[effort]:
+        if step is spare_layers and not work.float_share:
+            continue
         began = time.monotonic()
         work.progress(step.__name__, 0.0)
         found = step(work)

@@ -107,8 +107,9 @@ def fake_quantize(value: torch.Tensor, quant: QuantParams) -> torch.Tensor:
     """Round as the format says, saturate, and return to real values. No gradient: see `lowwatt.quant.quantizers`."""
     scale = quant.scale if isinstance(quant.scale, float) else torch.from_numpy(quant.step(value.ndim)).to(value)
     steps = value / scale
-    integers = ROUNDINGS[quant.rounding](steps) + quant.zero_point
-    return (integers.clamp(quant.qmin, quant.qmax) - quant.zero_point) * scale
+    zero = torch.from_numpy(quant.zeros(value.ndim)).to(value) if quant.zero_points else quant.zero_point
+    integers = ROUNDINGS[quant.rounding](steps) + zero
+    return (integers.clamp(quant.qmin, quant.qmax) - zero) * scale
 
 
 ROUNDINGS: dict[str, Quantizer] = {

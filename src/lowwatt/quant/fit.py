@@ -7,7 +7,7 @@ scale, one for each channel of weights with a scale each. A row of an activation
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +75,8 @@ def fit(samples: Samples, format: NumberFormat, method: str, axis: int | None = 
     scales, zeros = scale_of(METHODS[method](samples, format), format)
     if axis is None:
         return _params(float(scales[0]), int(zeros[0]), format)
-    return _params(tuple(map(float, scales)), 0, format, axis)
+    points = tuple(map(int, zeros)) if zeros.any() else ()
+    return replace(_params(tuple(map(float, scales)), 0, format, axis), zero_points=points)
 
 
 def _params(scale: float | tuple[float, ...], zero: int, format: NumberFormat, axis: int | None = None) -> QuantParams:

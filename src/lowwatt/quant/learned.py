@@ -70,25 +70,35 @@ class _Learned(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        (grad,), (x, y), grid = grads, ctx.saved_tensors, ctx.grid
-        low, high = grid.limits()
-        if isinstance(low, torch.Tensor):
-            inner = torch.where((x > low) & (x < high), grad, 0.0)
-        else:
-            inner = torch.ops.aten.hardtanh_backward(grad, x, low, high)
-        toward = _toward_scale(grad, inner, x, y, grid.scale, ctx.shape) if ctx.needs_input_grad[1] else None
-        return inner, toward if toward is None else toward * ctx.factor, None, None
+        (grad,), (x, y) = grads, ctx.saved_tensors
+        inner = through(grad, x, ctx.grid)
+        toward = None
+        if ctx.needs_input_grad[1]:
+            toward = toward_scale(grad, inner, x, y, ctx.grid.scale, ctx.factor).reshape(ctx.shape)
+        return inner, toward, None, None
 
 
-def _toward_scale(
-    grad: torch.Tensor, inner: torch.Tensor, x: torch.Tensor, y: torch.Tensor, scale: Any, shape: torch.Size
+def through(grad: torch.Tensor, x: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """The gradient where `x` is not clamped, else 0."""
+    low, high = grid.limits()
+    if isinstance(low, torch.Tensor):
+        return torch.where((x > low) & (x < high), grad, 0.0)
+    passed: torch.Tensor = _MASK(grad, x, low, high)
+    return passed
+
+
+_MASK = torch.ops.aten.hardtanh_backward.default
+
+
+def toward_scale(
+    grad: torch.Tensor, inner: torch.Tensor, x: torch.Tensor, y: torch.Tensor, scale: Any, factor: Any
 ) -> torch.Tensor:
-    """ds of the module's docstring, in the shape of what learns."""
+    """ds of the module's docstring times `factor`; `inner` is what goes through to `x`."""
     if isinstance(scale, float):
         flat = [t.reshape(-1) for t in (grad, y, inner, x)]
-        return ((torch.dot(flat[0], flat[1]) - torch.dot(flat[2], flat[3])) / scale).reshape(shape)
-    whole: torch.Tensor = (torch.addcmul(grad * y, inner, x, value=-1)).sum_to_size(scale.shape) / scale
-    return whole.reshape(shape)
+        return (torch.dot(flat[0], flat[1]) - torch.dot(flat[2], flat[3])) * (factor / scale)
+    whole: torch.Tensor = torch.addcmul(grad * y, inner, x, value=-1).sum_to_size(scale.shape) * (factor / scale)
+    return whole
 
 
 def learn(x: torch.Tensor, learned: torch.Tensor, grid: Grid, factor: Any = 1.0) -> torch.Tensor:

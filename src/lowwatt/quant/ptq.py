@@ -44,7 +44,7 @@ class QuantReport:
     @property
     def float_nodes(self) -> list[Node]:
         """Operators that run in float, on the host of a DPU (docs/architecture.md, "Float islands")."""
-        floating = float_nodes(self.floating, self.plan.scheme)
+        floating = float_nodes(self.floating, self.plan.scheme) | self.plan.spared
         return [node for node in self.quantized.nodes if node.name in floating]
 
 
@@ -55,6 +55,7 @@ def quantize(
     scheme: str | Path | Scheme = "vitis",
     calibration: str | None = None,
     effort: str = "fast",
+    float_share: float = 0.0,
     progress: Progress | None = None,
 ) -> QuantReport:
     """Quantize a float graph after training.
@@ -62,7 +63,8 @@ def quantize(
     `batches` yields float32 NHWC arrays as the network sees them (0…255); all of them are kept in memory.
     `scheme` is a target's number format and rules: a name of `scheme_names()`, or a YAML file of one's own.
     `calibration` is a method of `lowwatt.quant.fit.METHODS`; the scheme's own where None. `effort` is a level of
-    `lowwatt.quant.effort.EFFORTS`. Operators without an INT8 form stay in float between quantized tensors
+    `lowwatt.quant.effort.EFFORTS`; `float_share` of the multiply-accumulates may stay in float, in the layers that lose
+    most, where the effort is above fast. Operators without an INT8 form stay in float between quantized tensors
     (`QuantReport.float_nodes`); ToolError for one that has no rule at all.
 
     >>> # report = lowwatt.quantize(graph, [images]); lowwatt.compile(report.quantized)
@@ -72,7 +74,7 @@ def quantize(
     images = list(batches)
     tell: Progress = progress or (lambda step, share: None)
     start = State(prepared, prepared, make_plan(prepared, rules), {})
-    work = Work(prepared, images, calibration or rules.calibration, tell, start)
+    work = Work(prepared, images, calibration or rules.calibration, tell, start, float_share)
     run_steps(work, effort)
     end = work.state
     report = report_of(end.base, end.plan, end.params, sum(map(len, images)), end.graph)

@@ -9,7 +9,7 @@ the rounding and the batch's own statistics behind the layer. `export` gives the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,14 +19,14 @@ from torch import nn
 
 from lowwatt.errors import ToolError
 from lowwatt.ir.arithmetic import quantize as quantize_values
-from lowwatt.ir.graph import Graph, Node
-from lowwatt.ir.ops.activation import torch_fused
+from lowwatt.ir.graph import Graph
 from lowwatt.ir.passes import prepare_for_quantization
 from lowwatt.quant import vitis
 from lowwatt.quant.calibration import biases, calibrate, collect
-from lowwatt.quant.executor import Observer, TorchExecutor
+from lowwatt.quant.executor import Observer
 from lowwatt.quant.plan import Params, Plan, make_plan
 from lowwatt.quant.ptq import QuantReport, report_of
+from lowwatt.quant.qat_executor import QatExecutor
 from lowwatt.quant.qat_layers import Layer, find_layers
 from lowwatt.quant.quantizers import LearnedQuantizer, make_quantizer
 from lowwatt.quant.scheme import Scheme, load_scheme
@@ -34,9 +34,6 @@ from lowwatt.types import Array
 
 PREFIX = "quantizers."
 """What the names of scales and thresholds start with in a state dict."""
-
-COPIES = ("concat", "max_pool", "slice", "reshape", "transpose", "identity", "reduce_max")
-"""Operators whose output is on the grid of their inputs where these share it (and `resize` to the nearest)."""
 
 
 @dataclass
@@ -72,7 +69,7 @@ class _Parts:
     prepared: Prepared
     layers: list[Layer]
     fixed: dict[str, str]
-    executor: _Executor
+    executor: QatExecutor
     by_slot: dict[str, LearnedQuantizer]
     points: tuple[int, ...] = ()
     live: bool = False
@@ -93,7 +90,7 @@ class QatModule(nn.Module):
         table = _quantizers(prepared, method, weights or method)
         self.quantizers = nn.ModuleDict({name.replace(".", "/"): made for name, made in table.items()})
         by_slot = {slot.name: table[slot.group] for slot in prepared.plan.slots.values() if slot.group in table}
-        executor = _Executor(prepared.floating, prepared.plan, by_slot, layers)
+        executor = QatExecutor(prepared.floating, prepared.plan, by_slot, layers)
         self._qat = _Parts(prepared, layers, fixed, executor, by_slot)
 
     @property
@@ -132,7 +129,7 @@ class QatModule(nn.Module):
         graph, executor = self._qat.prepared.floating, self._qat.executor
         self._pin()
         executor.live = self._qat.live and self.training
-        executor.load(self._qat.layers, self._qat.by_slot)
+        executor.load()
         try:
             outputs = executor({graph.inputs[0]: images.permute(0, 2, 3, 1)}, observer)
         finally:
@@ -183,82 +180,6 @@ class QatModule(nn.Module):
         return np.where(other, grid, real)
 
 
-class _Executor(TorchExecutor):
-    """Runs the prepared graph on constants given anew each time; ReLU and rounding are one step."""
-
-    def __init__(self, graph: Graph, plan: Plan, by_slot: dict[str, LearnedQuantizer], layers: list[Layer]) -> None:
-        learned = {name for layer in layers for name in layer.node.inputs[1:]}
-        on_grid = {node.name for node in graph.nodes if _keeps_grid(node, plan)}
-        super().__init__(graph, {n: made for n, made in by_slot.items() if n not in learned | on_grid})
-        self.fixed = {slot.name for slot in plan.slots.values() if slot.format.power_of_two}
-        fused = {"conv2d", "depthwise_conv2d", "transposed_conv2d", "linear", "add", "mul"}
-        rectified = [n for n in graph.nodes if n.op in fused and n.attrs["activation"] == "relu"]
-        self.rectified = {node.name for node in rectified if node.name in self.quantizers}
-        self.plain = {n.name: replace(n, attrs={**n.attrs, "activation": "none"}) for n in graph.nodes if n.op in fused}
-        self.norms = {layer.node.name: layer.norm for layer in layers if layer.norm is not None}
-        self.before_norm = {layer.node.name: _before_norm(layer) for layer in layers}
-        self.learned, self.live = learned, False
-
-    def load(self, layers: list[Layer], by_slot: dict[str, LearnedQuantizer]) -> None:
-        """Weights and biases of this step: folded, quantized."""
-        for layer in layers:
-            live = self.live and layer.norm is not None
-            weight, bias = self._live(layer) if live else layer.folded()
-            names = layer.node.inputs[1:]
-            self.constants[names[0]] = self._weights(layer, weight, by_slot.get(names[0]), live)
-            if bias is not None and len(names) > 1:
-                made = None if live else by_slot.get(names[1])
-                self.constants[names[1]] = bias if made is None else made(bias)
-
-    def _live(self, layer: Layer) -> tuple[torch.Tensor, torch.Tensor | None]:
-        weight = layer.parameter() * layer.spread(layer.affine()[0].detach())
-        return weight, None if layer.bias is None else getattr(*layer.bias)
-
-    def _weights(self, layer: Layer, weight: torch.Tensor, made: LearnedQuantizer | None, live: bool) -> torch.Tensor:
-        value = weight if made is None else made(weight)
-        return value / layer.spread(layer.affine()[0].detach()) if live else value
-
-    def unload(self) -> None:
-        """Let go of the step's tensors."""
-        self.constants = {name: value for name, value in self.constants.items() if name not in self.learned}
-
-    def value(self, node: Node, values: MutableMapping[str, torch.Tensor]) -> torch.Tensor:
-        """What a node computes: without the activation where its quantizer does that too, and with a live norm."""
-        norm = self.norms.get(node.name) if self.live else None
-        if norm is None and node.name not in self.rectified:
-            return super().value(node, values)
-        value = super().value((self.plain if norm is None else self.before_norm)[node.name], values)
-        if norm is not None:
-            value = _normalised(norm, value)
-            value = value if node.name in self.rectified else torch_fused(torch, node, value)
-        return value
-
-    def _finish(self, name: str, value: torch.Tensor, observe: Observer | None) -> torch.Tensor:
-        made: Any = self.quantizers.get(name)
-        if made is not None:
-            value = made(value, name in self.rectified)
-        if observe is not None:
-            observe(name, value)
-        return value
-
-
-def _before_norm(layer: Layer) -> Node:
-    """The layer as the user has it: no activation, a bias only where there is one beside the batch norm."""
-    inputs = layer.node.inputs[: 2 if layer.bias is None else 3]
-    return replace(layer.node, inputs=inputs, attrs={**layer.node.attrs, "activation": "none"})
-
-
-def _normalised(norm: nn.BatchNorm2d | nn.BatchNorm1d, value: torch.Tensor) -> torch.Tensor:
-    """Batch norm over the last axis with the batch's statistics, which the running ones follow."""
-    if norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
-    momentum = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-    moved = value.movedim(-1, 1)
-    running = norm.running_mean, norm.running_var
-    found = nn.functional.batch_norm(moved, *running, norm.weight, norm.bias, True, momentum, norm.eps)
-    return found.movedim(1, -1)
-
-
 def legal_points(prepared: Prepared, points: dict[str, int]) -> dict[str, int]:
     """Fix points moved until the DPU's rules hold. A bias has no digits beyond half a step of the accumulator, where
     the DPU would cut them off (docs/dpu.md 3.2), so that fake quantization equals the integers.
@@ -288,13 +209,6 @@ def _quantizers(prepared: Prepared, method: str, weights: str) -> dict[str, Lear
         if slot.group in frozen:  # pixels fill their range
             table[slot.group].requires_grad_(False)
     return table
-
-
-def _keeps_grid(node: Node, plan: Plan) -> bool:
-    """Whether a node only copies values that are on its own grid already."""
-    copies = node.op in COPIES or (node.op == "resize" and node.attrs["mode"] == "nearest")
-    slots = [plan.slots.get(name) for name in (node.name, *node.inputs)]
-    return copies and all(slot is not None and slots[0] is not None and slot.group == slots[0].group for slot in slots)
 
 
 def _adopt(own: nn.Module, module: nn.Module) -> None:

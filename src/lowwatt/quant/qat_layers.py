@@ -32,7 +32,11 @@ class Layer:
 
     def parameter(self) -> torch.Tensor:
         """The user's weights in the graph's layout, as a view where that is possible."""
-        return LAYOUTS[self.node.op](getattr(*self.weight), self.inputs)
+        return self.laid(getattr(*self.weight))
+
+    def laid(self, weight: torch.Tensor) -> torch.Tensor:
+        """torch's weights in the graph's layout."""
+        return LAYOUTS[self.node.op](weight, self.inputs)
 
     def affine(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(scale, shift) by output channel that the batch norm's running statistics make of it."""
@@ -47,6 +51,10 @@ class Layer:
         if self.node.op == "depthwise_conv2d":  # channel c * mult + m; weights are [mult, kh, kw, C]
             return scale.reshape(self.inputs, -1).T[:, None, None, :]
         return scale.reshape(-1, *[1] * (getattr(*self.weight).ndim - 1))
+
+    def gathered(self, sums: torch.Tensor) -> torch.Tensor:
+        """One number an output channel from a tensor that `spread` shaped."""
+        return sums[:, 0, 0, :].T.reshape(-1) if self.node.op == "depthwise_conv2d" else sums.reshape(-1)
 
     def folded(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Weights and bias with the batch norm folded in, differentiable."""

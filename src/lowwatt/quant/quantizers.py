@@ -78,14 +78,26 @@ class LearnedQuantizer(nn.Module):
         return replace(self.start, scale=found, zero_point=self.start.zero_point if zero is None else zero)
 
 
-class Lsq(LearnedQuantizer):
+class GridQuantizer(LearnedQuantizer):
+    """A quantizer whose values are a grid's, and whose one parameter makes the grid's scale."""
+
+    any_scale = False
+
+    def grid(self, x: torch.Tensor, rectified: bool = False) -> tuple[torch.Tensor, Grid, float]:
+        """The parameter, the grid for `x` (with a lower limit of zero where `rectified`), d scale / d parameter."""
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor, rectified: bool = False) -> torch.Tensor:
+        """As the class says; the ReLU is a lower limit of the grid."""
+        return learn(x, *self.grid(x, rectified))
+
+
+class Lsq(GridQuantizer):
     """Learned step size (Esser et al., arXiv 1902.08153): y = s · round(clamp(x/s, low, high)).
 
     dy/ds = round(x/s) - x/s inside, the limit outside, times 1/sqrt(N · high) with N weights, or features an image.
     A zero point stays as calibrated. On formats of powers of two s is rounded to one, straight through.
     """
-
-    any_scale = False
 
     def __init__(self, format: NumberFormat, start: QuantParams, kind: str) -> None:
         super().__init__(format, start, kind)
@@ -95,19 +107,18 @@ class Lsq(LearnedQuantizer):
         """The scale in use, without gradient."""
         if self.format.power_of_two:
             return torch.tensor(math.ldexp(1.0, -(self.point() if self.pinned is None else self.pinned)))
-        return self.scale.detach().abs().clamp_min(SMALLEST)
+        return self.scale.detach().clamp_min(SMALLEST)
 
     def point(self) -> int:
         """Fix point nearest to the scale."""
-        return -round(math.log2(max(abs(float(self.scale.detach())), SMALLEST)))
+        return -round(math.log2(max(float(self.scale.detach()), SMALLEST)))
 
-    def forward(self, x: torch.Tensor, rectified: bool = False) -> torch.Tensor:
-        """As the class says; the ReLU is a lower limit of the grid."""
+    def grid(self, x: torch.Tensor, rectified: bool = False) -> tuple[torch.Tensor, Grid, float]:
+        """Gradients pass within the limits, not beyond."""
         step, zero = self.step(), self.start.zero_point
         scale = float(step) if step.ndim == 0 else self.shaped(step, x.ndim)
         low = max(self.low, zero) if rectified else self.low
-        factor = self._factor(x) * torch.sign(self.scale.detach())
-        return learn(x, self.scale, Grid(scale, zero, low, self.high, self.start.rounding, 0.0), factor)
+        return self.scale, Grid(scale, zero, low, self.high, self.start.rounding, 0.0), self._factor(x)
 
     def _factor(self, x: torch.Tensor) -> float:
         count = x.numel() // (self.scale.numel() if self.kind != "activations" else max(1, x.shape[0]))
@@ -144,21 +155,19 @@ class LsqPlus(Lsq):
         offset = self.offset * self._factor(x)
         beta = offset + (-self.zero() * step - offset).detach()
         grid = Grid(step, 0, self.low, self.high, self.start.rounding, 0.0)
-        return learn(x - beta, self.scale, grid, self._factor(x) * torch.sign(self.scale.detach())) + beta
+        return learn(x - beta, self.scale, grid, self._factor(x)) + beta
 
     def export(self) -> QuantParams:
         """Scale and zero point."""
         return self.with_scale(self.step(), self.zero())
 
 
-class Tqt(LearnedQuantizer):
+class Tqt(GridQuantizer):
     """Trained thresholds (Jain et al., arXiv 1903.08066): s = 2^ceil(log2 t) / 2^(b-1), or / 2^b where unsigned.
 
     log2 t learns: dy/d(log2 t) = s · ln 2 · (round(x/s) - x/s inside, the limit outside). It starts half an octave
     below the calibrated power of two.
     """
-
-    any_scale = False
 
     def __init__(self, format: NumberFormat, start: QuantParams, kind: str) -> None:
         super().__init__(format, start, kind)
@@ -172,12 +181,12 @@ class Tqt(LearnedQuantizer):
         """Fix point that the threshold asks for."""
         return self.digits - math.ceil(float(self.log2_threshold.detach()))
 
-    def forward(self, x: torch.Tensor, rectified: bool = False) -> torch.Tensor:
-        """As the class says; the ReLU is a lower limit of the grid."""
+    def grid(self, x: torch.Tensor, rectified: bool = False) -> tuple[torch.Tensor, Grid, float]:
+        """Gradients pass for all that rounds to a number within the limits."""
         scale = math.ldexp(1.0, -(self.point() if self.pinned is None else self.pinned))
         zero = self.start.zero_point
         grid = Grid(scale, zero, max(self.low, zero) if rectified else self.low, self.high, self.start.rounding)
-        return learn(x, self.log2_threshold, grid, scale * math.log(2))
+        return self.log2_threshold, grid, scale * math.log(2)
 
     def export(self) -> QuantParams:
         """The power of two in use."""

@@ -5,9 +5,8 @@ AdaRound: Nagel et al., arXiv 2004.10568. QDrop: Wei et al., arXiv 2203.05740.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
+import random
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -23,36 +22,49 @@ WARM_UP, BETA = 0.2, (20.0, 2.0)
 
 
 class SoftWeights:
-    """Weights w = scale * (floor(w / scale) + h(V)) of several constants, as one flat vector.
+    """Weights w = scale * (floor(w / scale) + h(V)) of several constants, in one flat vector.
 
     V starts where h is the float weights' own fraction, so that the first step sees the float network's weights but for
     what is clipped. Weights beyond the range stay on its edge.
     """
 
     def __init__(self, constants: Mapping[str, Array], params: Mapping[str, QuantParams]) -> None:
-        self.shapes = {name: data.shape for name, data in constants.items()}
         self.params = {name: params[name] for name in constants}
-        lows, steps, fractions = zip(*(_cells(data, params[name]) for name, data in constants.items()), strict=True)
-        self.low, self.step, fraction = (torch.from_numpy(np.concatenate(x)) for x in (lows, steps, fractions))
-        self.sizes = [math.prod(shape) for shape in self.shapes.values()]
-        start = torch.logit((fraction - GAMMA) / (ZETA - GAMMA))
-        self.v = start.requires_grad_()
-        self.pull: tuple[float, float] | None = None
-        """Weight and exponent of the regulariser sum(1 - |2h - 1|^beta); None: without it."""
+        cells = zip(*(_cells(data, params[name]) for name, data in constants.items()), strict=True)
+        self.low, self.step, fraction = (torch.from_numpy(np.concatenate(part)) for part in cells)
+        self.v = torch.logit((fraction - GAMMA) / (ZETA - GAMMA))
+        self._slope = self.step * (ZETA - GAMMA)
+        self._gamma, self._minus = torch.tensor(GAMMA), torch.tensor(-1.0)
+        self._flat = torch.empty_like(self.low)
+        parts = self._flat.split([data.size for data in constants.values()])
+        self.leaves = {
+            name: part.view(data.shape).detach().requires_grad_()
+            for (name, data), part in zip(constants.items(), parts, strict=True)
+        }
+        """Soft weights by name, for autograd; `soften` changes their values."""
 
-    def soft(self) -> dict[str, torch.Tensor]:
-        """Weights by name, with gradients to `v`."""
-        return self._named(_Soften.apply(self.v, self))
+    def soften(self) -> None:
+        """Weights of V as it is now."""
+        self._sigmoid = torch.sigmoid(self.v)
+        self._h = torch.add(self._gamma, self._sigmoid, alpha=ZETA - GAMMA).clamp_(0, 1)
+        torch.addcmul(self.low, self.step, self._h, out=self._flat)
+
+    def gradient(self, grads: Sequence[torch.Tensor], pull: tuple[float, float] | None) -> torch.Tensor:
+        """To V, of gradients to the leaves; and of the regulariser strength * sum(1 - |2h - 1|^beta), where given."""
+        flat = torch.cat([grad.reshape(-1) for grad in grads]).mul_(self._slope)
+        if pull is not None:
+            strength, beta = pull
+            side = torch.add(self._minus, self._h, alpha=2)
+            flat.add_(side.abs().pow_(beta - 1).copysign_(side), alpha=-2 * strength * beta * (ZETA - GAMMA))
+        inner = torch.ops.aten.hardtanh_backward(flat, self._h, 0.0, 1.0)
+        result: torch.Tensor = torch.ops.aten.sigmoid_backward(inner, self._sigmoid)
+        return result
 
     def hard(self) -> dict[str, torch.Tensor]:
         """Weights by name, exactly on their grid: what their integers stand for."""
-        with torch.no_grad():
-            flat = self.low + self.step * (self.v >= 0)
-        near = {name: value.numpy() for name, value in self._named(flat.split(self.sizes)).items()}
+        torch.addcmul(self.low, self.step, (self.v >= 0).float(), out=self._flat)
+        near = {name: leaf.detach().numpy() for name, leaf in self.leaves.items()}
         return {n: torch.from_numpy(q.dequantize(quantize(near[n], q))) for n, q in self.params.items()}
-
-    def _named(self, parts: Any) -> dict[str, torch.Tensor]:
-        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
 
 def _cells(data: Array, quant: QuantParams) -> tuple[Array, Array, Array]:
@@ -60,33 +72,11 @@ def _cells(data: Array, quant: QuantParams) -> tuple[Array, Array, Array]:
     step = np.broadcast_to(quant.step(data.ndim), data.shape)
     real = np.asarray(data, np.float64) / step
     floor = np.floor(real)
-    low, high = quant.qmin - quant.zero_point, quant.qmax - quant.zero_point
+    low, high = quant.qmin - quant.zeros(data.ndim), quant.qmax - quant.zeros(data.ndim)
     free = (floor >= low) & (floor < high)
     cells = np.clip(floor, low, high) * step, np.where(free, step, 0.0), real - floor
     first, second, third = (np.ascontiguousarray(x, np.float32).reshape(-1) for x in cells)
     return first, second, third
-
-
-class _Soften(torch.autograd.Function):
-    """V → weights; backward adds the regulariser's gradient, which nothing else computes."""
-
-    @staticmethod
-    def forward(ctx: Any, v: torch.Tensor, weights: SoftWeights) -> Any:
-        ctx.weights = weights
-        ctx.sigmoid = torch.sigmoid(v)
-        ctx.h = ctx.sigmoid.mul(ZETA - GAMMA).add_(GAMMA).clamp_(0, 1)
-        return torch.addcmul(weights.low, weights.step, ctx.h).split(weights.sizes)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        weights, h = ctx.weights, ctx.h
-        flat = torch.cat([grad.reshape(-1) for grad in grads]).mul_(weights.step)
-        if weights.pull is not None:
-            strength, beta = weights.pull
-            side = h.mul(2).sub_(1)
-            flat.add_(side.abs().pow_(beta - 1).copysign_(side), alpha=-2 * strength * beta)
-        slope = torch.ops.aten.hardtanh_backward(flat, h, 0.0, 1.0)
-        return slope.mul_(torch.addcmul(ctx.sigmoid, ctx.sigmoid, ctx.sigmoid, value=-1)).mul_(ZETA - GAMMA), None
 
 
 def pull_at(step: int, iterations: int, strength: float) -> tuple[float, float] | None:
@@ -108,6 +98,7 @@ class Masks:
 
     def __init__(self, share: float, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
+        self.places = random.Random(seed)
         self.share = share
         self.pool = self._drawn(self.SIZE)
 
@@ -119,5 +110,27 @@ class Masks:
         count = value.numel()
         if 2 * count > len(self.pool):
             self.pool = self._drawn(4 * count)
-        start = int(torch.randint(0, len(self.pool) - count, (), generator=self.generator))
+        start = self.places.randrange(len(self.pool) - count)
         return self.pool[start : start + count].view(value.shape)
+
+
+class Adam:
+    """Adam (arXiv 1412.6980) on one vector, with a rate for each element: eight operators however many parameters.
+
+    Here and above, numbers stand where operators take them as such: `x.mul_(0.5)` makes a tensor of the 0.5 first,
+    which takes longer than multiplying so short a vector.
+    """
+
+    def __init__(self, vector: torch.Tensor, rates: torch.Tensor) -> None:
+        self.vector, self.rates = vector, rates
+        self.mean, self.square = torch.zeros_like(vector), torch.zeros_like(vector)
+        self.steps = 0
+
+    def step(self, grad: torch.Tensor) -> None:
+        """One update, in place."""
+        self.steps += 1
+        self.mean.lerp_(grad, 0.1)
+        self.square.lerp_(grad * grad, 0.001)
+        unbias = (1 - 0.999**self.steps) ** 0.5
+        root = torch.sqrt(self.square).add_(1e-8 * unbias)
+        self.vector.addcdiv_(self.mean * self.rates, root, value=-unbias / (1 - 0.9**self.steps))

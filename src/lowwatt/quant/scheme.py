@@ -150,8 +150,6 @@ def _checked(scheme: Scheme, where: str) -> Scheme:
             raise ToolError(f"unknown operator {op}", where=where, hint=did_you_mean(op, operator_names()))
     if scheme.activations.per_channel:
         raise ToolError("activations have one scale a tensor", where=where, hint="set per_channel on weights")
-    if scheme.weights.per_channel and not scheme.weights.symmetric:
-        raise ToolError("weights with a scale for each channel are symmetric", where=where)
     return scheme
 
 

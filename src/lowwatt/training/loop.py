@@ -272,7 +272,7 @@ class Trainer:
         return module.to(self.device, memory_format=torch.channels_last)
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        return optimizer_of(_groups(self.module, self.settings), self.settings)
+        return optimizer_of(parameter_groups(self.module, self.settings), self.settings)
 
 
 def _device(settings: TrainSettings) -> torch.device:
@@ -293,7 +293,7 @@ def _autocast(settings: TrainSettings, device: torch.device) -> tuple[Any, bool]
     return torch.autocast(device.type, kind), precision == "fp16"
 
 
-def _groups(module: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
+def parameter_groups(module: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
     """Weight decay on convolution weights only (not on biases and batch norm)."""
     decayed = [p for p in module.parameters() if p.ndim > 1]
     others = [p for p in module.parameters() if p.ndim <= 1]

@@ -159,6 +159,7 @@ def quantize_on(
             scheme=scheme_of(settings),
             calibration=settings.calibration,
             effort=settings.effort,
+            float_share=settings.float_share,
             progress=lambda step, share: bar.update(round(100 * share), {"step": step}),
         )
     finally:
