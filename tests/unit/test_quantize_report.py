@@ -71,6 +71,7 @@ def test_each_stage_says_what_computes_it(scheme: str) -> None:
         (QuantParams(0.0123, 3), "0.0123, zero point 3"),
         (QuantParams(0.5, 3), "0.5, zero point 3"),
         (QuantParams((0.5, 0.25), axis=0), "0.25…0.5, 2 scales"),
+        (QuantParams((0.5, 0.25), axis=0, zero_points=(3, 4)), "0.25…0.5, 2 scales, a zero point each"),
     ],
 )
 def test_step_in_words(quant: QuantParams, text: str) -> None:

@@ -95,8 +95,9 @@ def step_text(quant: QuantParams) -> str:
     ('2⁻⁵', '0.0123, zero point 3', '0.25…0.5, 2 scales')
     """
     if isinstance(quant.scale, tuple):
-        return f"{min(quant.scale):.3g}…{max(quant.scale):.3g}, {len(quant.scale)} scales"
+        zeros = ", a zero point each" if quant.zero_points else ""
+        return f"{min(quant.scale):.3g}…{max(quant.scale):.3g}, {len(quant.scale)} scales{zeros}"
     if quant.is_power_of_two and not quant.zero_point:
-        return f"2{str(quant.fix_point * -1).translate(_DIGITS)}"
+        return f"2{str(-quant.fix_point).translate(_DIGITS)}"
     zero = f", zero point {quant.zero_point}" if quant.zero_point else ""
     return f"{quant.scale:.3g}{zero}"
