@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lowwatt.evaluate.quant_page import write_quant_html
 from lowwatt.evaluate.report import write_html
+from quant_page_data import quant_record
 from report_data import realistic_report
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -117,7 +119,25 @@ def test_page_follows_light_and_dark_and_fills_the_width(page, scheme, dark):
     assert abs(int(image[:, 60:840].max()) - int(image[:, 60:840].min())) > 150, "nothing is drawn"
 
 
-def test_a_narrow_page_does_not_scroll_sideways(page):
+@pytest.fixture
+def quant_page(tmp_path: Path) -> Path:
+    write_quant_html(quant_record(60), tmp_path / "quant.html")
+    return tmp_path / "quant.html"
+
+
+def test_the_page_of_a_quantization_loads_and_sorts(quant_page):
+    click = (
+        "for (const b of document.querySelectorAll('th button')) if (b.textContent === '16 bits gain dB') b.click();"
+    )
+    dom, console = browse(quant_page, "--dump-dom")
+    assert console == [] and order(dom) == list(range(60)) and "60 of 60 layers<" in dom
+    dom, _ = browse(acting(quant_page, click), "--dump-dom")
+    assert order(dom) == sorted(range(60), key=lambda n: -quant_record(60).layers[n].gain)
+
+
+@pytest.mark.parametrize("kind", ["page", "quant_page"])
+def test_a_narrow_page_does_not_scroll_sideways(kind, request):
+    page = request.getfixturevalue(kind)
     measure = "document.title = document.documentElement.scrollWidth + ' of ' + document.documentElement.clientWidth;"
     dom, _ = browse(acting(page, measure), "--window-size=500,900", "--dump-dom")
     assert re.search(r"<title>(\d+) of \1</title>", dom)

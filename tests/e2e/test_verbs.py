@@ -94,9 +94,13 @@ def sample_root(road: Path) -> Path:
 
 def test_quantize_export_compile_run_from_the_model_alone(lowwatt: Command, road: Path, tmp_path: Path) -> None:
     quantized = tmp_path / "q.lwg"
-    arguments = ("--data", sample_root(road), "-o", quantized, "--images", 16, "--json")
-    accuracy = as_json(lowwatt("quantize", road / "out/model.safetensors", *arguments))["accuracy"]
-    assert set(accuracy) == {"FP32", "fake-quant", "integer"}
+    report = tmp_path / "q.html"
+    arguments = ("--data", sample_root(road), "-o", quantized, "--images", 16, "--report", report, "--json")
+    result = as_json(lowwatt("quantize", road / "out/model.safetensors", *arguments))
+    assert set(result["accuracy"]) == {"FP32", "fake-quant", "integer"}
+    page = report.read_text(encoding="utf-8")
+    assert page.count('<tr id="layer-') == len(result["layers"]) > 60
+    assert f"measured on {result['scored']} images" in page and 'id="plan"' in page
     for format, name in (("xmodel", "q.xmodel"), ("qdq", "q.onnx")):
         assert as_json(lowwatt("export", quantized, "--format", format, "-o", tmp_path / name, "--json"))["proof"]
     np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (1, 96, 96, 1)).astype(np.float32))

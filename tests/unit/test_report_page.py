@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import re
 import xml.etree.ElementTree as ElementTree
-from html.parser import HTMLParser
 
 import pytest
 
@@ -23,40 +22,8 @@ from lowwatt.evaluate.report import (
     StageAccuracy,
     write_html,
 )
+from page_reader import HOSTILE, Page
 from report_data import png, realistic_report
-
-HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}&amp;"
-VOID = {"meta", "link", "img", "input", "br", "hr"}
-
-
-class Page(HTMLParser):
-    """Tags and attributes of a page; complains when tags do not nest."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self._open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self._open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self._open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-    def count(self, tag: str) -> int:
-        return sum(name == tag for name, _ in self.tags)
 
 
 def hostile_report() -> Report:
@@ -169,7 +136,7 @@ def test_columns_are_as_high_as_their_values():
 
 
 def test_line_goes_from_edge_to_edge():
-    chart = line([(5, 1.0), (10, 0.5), (15, 0.0)], ["a", "b", "c"], 1, "loss")
+    chart = line([(5, 1.0), (10, 0.5), (15, 0.0)], ["a", "b", "c"], 1, "loss", ("epoch 5", "15"))
     path = next(ElementTree.fromstring(chart).iter("polyline")).get("points")
     assert path == "0.0,0.0 500.0,100.0 1000.0,200.0"
 

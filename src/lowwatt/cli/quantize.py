@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 FLOAT_SHOWN = 3
 LAYERS_SHOWN = 20
 
+ReportPage = Annotated[
+    Path | None,
+    typer.Option(help="Page to write (.html): accuracy, steps, error of each layer (as --analyse), the plan."),
+]
+
 
 def quantize(
     file: Annotated[Path, typer.Argument(help="Trained model, float graph or ONNX.", show_default=False)],
@@ -52,6 +57,7 @@ def quantize(
     analyse: Annotated[
         bool, typer.Option("--analyse", help="Print the error of each layer, and what 16 bits there would gain.")
     ] = False,
+    report: ReportPage = None,
     max_drop: Annotated[float, typer.Option(min=0, help="AP points lost above which the verdict is red.")] = 0.05,
     evaluate: Annotated[bool, typer.Option(help="Measure AP before and after on the val split.")] = True,
     json: Json = False,
@@ -61,17 +67,14 @@ def quantize(
     Example: lowwatt quantize runs/train/model.safetensors --data coco -o quantized.lwg
     Example: lowwatt quantize yolox_nano.onnx --data coco --scheme onnxruntime --effort good
     Example: lowwatt quantize model.safetensors --scheme academic --bits W4A4 --explain
+    Example: lowwatt quantize model.safetensors --data coco --report quant.html
     """
     from lowwatt.verbs.quantize import QuantizeJob, dry_run_file, explain_file, quantize_file
 
     settings = load_recipe(None, _overrides(scheme, effort, calibration, bits, float_share, images, max_drop)).quant
-    if explain:
-        lines = explain_file(file, settings, labels).explain()
-        print_json(lines) if json else output.print("\n".join(lines))
-        return
-    job = QuantizeJob(file, data, out, settings, labels, pixels, evaluate, analyse)
-    if dry_run:
-        lines = dry_run_file(job)
+    job = QuantizeJob(file, data, out, settings, labels, pixels, evaluate, analyse, report)
+    if explain or dry_run:
+        lines = explain_file(file, settings, labels).explain() if explain else dry_run_file(job)
         print_json(lines) if json else output.print("\n".join(lines))
         return
     result = quantize_file(job, StageProgress, messages.print)
@@ -135,6 +138,8 @@ def _print(result: dict[str, Any]) -> None:
         _print_layers(result["layers"])
     print_accuracy(result["measure"], result["accuracy"])
     output.print(f"quantized: {result['quantized']}")
+    if result["report"]:
+        output.print(f"report: {result['report']}")
 
 
 def _print_steps(notes: Sequence[StepNote]) -> None:

@@ -55,14 +55,14 @@ class Column:
     link: str
 
 
-def columns(bars: Sequence[Column], unit: str, label: str, ends: tuple[str, str]) -> Markup:
-    """Bars side by side over zero; `ends` is the text under the first and the last.
+def columns(bars: Sequence[Column], unit: str, label: str, ends: tuple[str, str], top: float = 0) -> Markup:
+    """Bars side by side over zero; `ends` is the text under the first and the last. Charts of one `top` have one scale.
 
     >>> chart = columns([Column(2, 0, "conv1: 2 ms", "#layer-0")], "ms", "time", ("first", "last"))
     >>> "<title>conv1: 2 ms</title>" in chart
     True
     """
-    ticks = nice_ticks(max((bar.value for bar in bars), default=0))
+    ticks = nice_ticks(max((bar.value for bar in bars), default=0) if top <= 0 else top)
     step = WIDTH / max(len(bars), 1)
     drawn = [_bar(bar, index * step, step, ticks[-1]) for index, bar in enumerate(bars)]
     return _chart(Markup("").join(drawn), ticks, unit, label, ends)
@@ -76,8 +76,15 @@ def _bar(bar: Column, x: float, step: float, top: float) -> Markup:
     )
 
 
-def line(points: Sequence[tuple[float, float]], titles: Sequence[str], colour: int, label: str) -> Markup:
-    """A curve of (x, y) over zero, x ascending; each point shows its title on hover."""
+def line(
+    points: Sequence[tuple[float, float]],
+    titles: Sequence[str],
+    colour: int,
+    label: str,
+    ends: tuple[str, str],
+    unit: str = "",
+) -> Markup:
+    """A curve of (x, y) over zero, x ascending; each point shows its title on hover. `ends` as for columns."""
     ticks = nice_ticks(max((y for _, y in points), default=0))
     first, last = points[0][0], points[-1][0]
     scale = WIDTH / ((last - first) or 1)
@@ -85,8 +92,7 @@ def line(points: Sequence[tuple[float, float]], titles: Sequence[str], colour: i
     path = _LINE.format(colour, " ".join(f"{x:.1f},{y:.1f}" for x, y in placed))
     step = WIDTH / len(points)
     hits = [_HIT.format(x - step / 2, step, HEIGHT, title) for (x, _), title in zip(placed, titles, strict=True)]
-    ends = (f"epoch {first:g}", f"{last:g}")
-    return _chart(path + Markup("").join(hits), ticks, "", label, ends)
+    return _chart(path + Markup("").join(hits), ticks, unit, label, ends)
 
 
 @dataclass(frozen=True, slots=True)

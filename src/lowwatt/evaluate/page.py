@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lowwatt.compiler.idle import WAITS
 from lowwatt.evaluate import figures
 from lowwatt.evaluate.comparison import compare_reports
-from lowwatt.evaluate.report import EpochRow, LayerRow, Machine, Picture, Report, quantity, score_text
+from lowwatt.evaluate.report import EpochRow, LayerRow, Machine, Report, quantity
+from lowwatt.evaluate.template import fill
 
-_FOLDER = Path(__file__).parent
 _ENGINES = ("conv", "load", "save", "misc")
 _FLOW = ("load", "conv", "misc", "save")
 _OTHERS = (5, 4)
@@ -28,36 +24,15 @@ def render(report: Report, against: Report | None = None) -> str:
 
     Everything that comes from the report is escaped; the page's policy forbids every request and foreign script.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "quantity": quantity,
-        "ap": score_text,
-        "count": _count,
-        "signed": _signed,
-        "data_uri": _data_uri,
-    }
-    script = (_FOLDER / "report_script.js").read_text(encoding="utf-8")
-    return environment.get_template("report_template.html.j2").render(
+    return fill(
+        "report_template.html.j2",
         report=report,
         comparison=compare_reports(against, report) if against else None,
-        style=Markup((_FOLDER / "report_style.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=_hash(script),
         ap_top=max((ap for stage in report.stages for ap in (stage.ap, stage.ap50) if ap), default=1.0),
         **_layer_view(report.layers),
         **machine_view(report),
         **_training_view(report.training),
     )
-
-
-def _hash(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _layer_view(layers: Sequence[LayerRow]) -> dict[str, Any]:
@@ -190,24 +165,5 @@ def _curve(points: Sequence[tuple[float, float]], colour: int, label: str) -> Ma
         return Markup("")
     points = sorted(points)
     titles = [f"epoch {epoch:g}: {label} {value:.4g}" for epoch, value in points]
-    return figures.line(points, titles, colour, f"{label} by epoch")
-
-
-def _count(value: float) -> str:
-    """A count in the width of a table cell.
-
-    >>> _count(2_033_000_000), _count(864), _count(0)
-    ('2.03 G', '864', '')
-    """
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.0f}" if value else ""
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
-
-
-def _data_uri(picture: Picture) -> str:
-    return f"data:{picture.mime};base64,{base64.b64encode(picture.data).decode()}"
+    ends = (f"epoch {points[0][0]:g}", f"{points[-1][0]:g}")
+    return figures.line(points, titles, colour, f"{label} by epoch", ends)

@@ -23,7 +23,8 @@ function filterRows(input) {
   for (const row of rows) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
   const shown = rows.filter((row) => !row.hidden);
   const ms = shown.reduce((sum, row) => sum + Number(row.dataset.ms), 0);
-  document.getElementById("filter-count").textContent = `${shown.length} of ${rows.length} layers, ${ms.toFixed(2)} ms`;
+  const time = Number.isNaN(ms) ? "" : `, ${ms.toFixed(2)} ms`;
+  document.getElementById("filter-count").textContent = `${shown.length} of ${rows.length} layers${time}`;
 }
 
 // A time line: hovering tells of a layer, dragging across looks closer, the button shows all again.

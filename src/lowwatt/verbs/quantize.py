@@ -30,7 +30,7 @@ ANALYSED = 8
 @dataclass(frozen=True, slots=True)
 class QuantizeJob:
     """What `lowwatt quantize` is asked: file, data set folder, file to write, settings; of a network that was trained
-    elsewhere also names of classes and kind of pixels.
+    elsewhere also names of classes and kind of pixels. `page` is a report to write, which has each layer's error.
     """
 
     file: Path
@@ -41,6 +41,7 @@ class QuantizeJob:
     pixels: str = ""
     evaluate: bool = True
     analyse: bool = False
+    page: Path | None = None
 
 
 def quantize_file(
@@ -48,7 +49,8 @@ def quantize_file(
 ) -> dict[str, Any]:
     """Quantize, write, and measure.
 
-    {quantized, scheme, images, float: nodes by operator, steps, warnings, measure, accuracy by stage, layers, verdict}.
+    {quantized, scheme, images, float: nodes by operator, steps, warnings, measure, accuracy by stage, scored: images
+    behind it, layers, analysed: images behind them, verdict, report: the page}.
     `tell` is given what was worked out about a network that was trained elsewhere.
     """
     from lowwatt.ir import store
@@ -63,8 +65,8 @@ def quantize_file(
     accuracy: dict[str, float] = {}
     for stage in stages_of(report) if job.evaluate else ():
         accuracy[stage] = yardstick.measure(*on_stage(report, stage), progress(stage))
-    layers = analyse(report, yardstick.calibration(ANALYSED), progress) if job.analyse else []
-    return {
+    sample = list(yardstick.calibration(ANALYSED)) if job.analyse or job.page else []
+    result = {
         "quantized": str(job.out),
         "scheme": report.plan.scheme.name,
         "images": report.images,
@@ -73,9 +75,22 @@ def quantize_file(
         "warnings": report.warnings,
         "measure": yardstick.name,
         "accuracy": accuracy,
-        "layers": layers,
+        "scored": yardstick.scored if job.evaluate else 0,
+        "layers": analyse(report, sample, progress) if sample else [],
+        "analysed": sum(map(len, sample)),
         "verdict": verdict(accuracy, job.settings.max_drop),
+        "report": "" if job.page is None else str(job.page),
     }
+    if job.page is not None:
+        _write_page(job, report, result)
+    return result
+
+
+def _write_page(job: QuantizeJob, report: QuantReport, result: dict[str, Any]) -> None:
+    from lowwatt.evaluate.quant_page import write_quant_html
+    from lowwatt.verbs.quantize_report import record_of
+
+    write_quant_html(record_of(job.file.name, job.settings, report, result), result["report"])
 
 
 def _refuse_early(graph: Graph, settings: QuantSettings) -> None:

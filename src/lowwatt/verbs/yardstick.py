@@ -28,6 +28,11 @@ class Yardstick(Protocol):
         """What is measured."""
         ...
 
+    @property
+    def scored(self) -> int:
+        """Images behind the figure."""
+        ...
+
     def calibration(self, images: int) -> Iterator[Array]:
         """Batches of float32 NHWC images that are not scored."""
         ...
@@ -58,6 +63,11 @@ class AveragePrecision:
         """Of the train split, spread evenly over it."""
         return calibration_batches(open_split(self.data, "train"), meta.preprocess(self.graph), images)
 
+    @property
+    def scored(self) -> int:
+        """Images of the val split."""
+        return len(self.split())
+
     def split(self) -> CocoData:
         """The images that are scored."""
         from lowwatt.verbs.evaluate import split_for
@@ -85,10 +95,17 @@ class TopOne:
         """Of every fourth image."""
         return calibration_batches(self.data.every(CALIBRATED), meta.preprocess(self.graph), images)
 
+    @property
+    def scored(self) -> int:
+        """The other images."""
+        return len(self._others())
+
+    def _others(self) -> ClassData:
+        return self.data.every(CALIBRATED, others=True)
+
     def measure(self, graph: Graph, backend: Any, progress: Any) -> float:
         """Share of the other images whose class is the likeliest."""
         from lowwatt.runtime.classifier import Classifier
         from lowwatt.verbs.evaluate import measure_classes
 
-        scored = self.data.every(CALIBRATED, others=True)
-        return measure_classes(Classifier(graph, backend), scored, progress).top1
+        return measure_classes(Classifier(graph, backend), self._others(), progress).top1
