@@ -90,6 +90,7 @@ class QuantSettings(_Settings):
     float_share: float = Field(
         0, ge=0, le=1, description="of the multiply-accumulates may stay in float, in the layers that lose most"
     )
+    size_share: float = Field(1, gt=0, le=1, description="layers get fewer bits until the weights take this share")
     images: int = Field(128, ge=1, description="calibration images, from the training split")
     max_drop: float = Field(0.05, ge=0, description="AP points lost above which the verdict is red")
 

@@ -191,6 +191,16 @@ def test_bits_go_to_the_layers_that_need_them() -> None:
     assert {name: slots[graph.node(name).inputs[1]].format.bits for name in half.bits} == half.bits
 
 
+def test_a_share_of_the_size_is_kept_by_giving_bits_where_they_count() -> None:
+    report = quantize(residual_graph(), images(), scheme=load_scheme("academic").with_bits(8, 8), size_share=0.6)
+    slots = {slot.name: slot.format.bits for slot in report.plan.of_kind("weights")}
+    sizes = {name: np.prod(report.floating.tensor(name).shape) for name in slots}
+    assert sum(sizes[n] * slots[n] for n in slots) <= 0.6 * 8 * sum(sizes.values())
+    assert [note.name for note in report.notes if note.kept][:2] == ["calibrate_ranges", "allocate_bits"]
+    with pytest.raises(ToolError, match="8 bits only"):
+        quantize(residual_graph(), images(), size_share=0.5)
+
+
 def test_impossible_budgets_are_refused() -> None:
     graph = prepared_copy(residual_graph(), load_scheme("academic"))
     noise = {"stem": dict.fromkeys(CHOICES, 0.1)}

@@ -45,6 +45,9 @@ def quantize(
         float,
         typer.Option(min=0, max=1, help="Share of the work that may stay in float, where most is lost."),
     ] = 0.0,
+    size_share: Annotated[
+        float, typer.Option(min=0.1, max=1, help="Fewer bits where they cost least, until the weights take this share.")
+    ] = 1.0,
     images: Annotated[int, typer.Option(min=1, help="Calibration images, from the training split.")] = 128,
     labels: Labels = None,
     pixels: Pixels = "",
@@ -71,7 +74,9 @@ def quantize(
     """
     from lowwatt.verbs.quantize import QuantizeJob, dry_run_file, explain_file, quantize_file
 
-    settings = load_recipe(None, _overrides(scheme, effort, calibration, bits, float_share, images, max_drop)).quant
+    shares = {"float_share": float_share, "size_share": size_share}
+    given = {"scheme": scheme, "effort": effort, "images": images, "max_drop": max_drop, **shares}
+    settings = load_recipe(None, _overrides(given, calibration, bits)).quant
     job = QuantizeJob(file, data, out, settings, labels, pixels, evaluate, analyse, report)
     if explain or dry_run:
         lines = explain_file(file, settings, labels).explain() if explain else dry_run_file(job)
@@ -101,15 +106,12 @@ def print_accuracy(measure: str, accuracy: dict[str, float]) -> None:
         output.print(f"{stage:12} {measure} {value:.4f}{lost}")
 
 
-def _overrides(
-    scheme: str, effort: str, calibration: str, bits: str, float_share: float, images: int, max_drop: float
-) -> list[str]:
+def _overrides(given: dict[str, Any], calibration: str, bits: str) -> list[str]:
     """The options as settings of a recipe's `quant` section, which checks them."""
-    given = {"scheme": scheme, "effort": effort, "float_share": float_share, "images": images, "max_drop": max_drop}
     found = [f"quant.{key}={value}" for key, value in given.items()]
     if calibration:
         found.append(f"quant.calibration={calibration}")
-    if float_share and effort == "fast":
+    if given["float_share"] and given["effort"] == "fast":
         raise ToolError("--float-share compares layers, which takes a minute", hint="add --effort good")
     if bits:
         weights, letter, activations = bits.upper().removeprefix("W").partition("A")

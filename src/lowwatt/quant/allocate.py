@@ -8,13 +8,13 @@ step by step, the bits from the layer that loses least for what it saves.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lowwatt.errors import ToolError
-from lowwatt.ir.graph import Graph
+from lowwatt.ir.graph import Graph, Node
 from lowwatt.quant.analysis import output_snr
 from lowwatt.quant.calibration import Histogram, fit_constant, samples_of
 from lowwatt.quant.executor import quantizers_of
@@ -52,11 +52,19 @@ def layer_noise(
             continue
         slots = [plan.slots[name] for name in node.inputs[:2] if name in plan.slots]
         table[node.name] = {}
-        for bits in CHOICES:
+        for bits in _choices(plan, node):
             params = {slot.name: _fitted(graph, slot, bits, histograms, method) for slot in slots}
             found = output_snr(real.outputs, real.with_quantizers(quantizers_of(params)))
             table[node.name][bits] = float(np.mean([10 ** (-db / 10) for db in found.values()]))
     return table
+
+
+def _choices(plan: Plan, node: Node) -> list[int]:
+    """Bits from the plan's own downwards; layers whose bits are fixed (first and last) keep them."""
+    slot = plan.slots[node.inputs[1]]
+    if plan.scheme.ends is not None and slot.format.bits == plan.scheme.ends != plan.scheme.weights.bits:
+        return [slot.format.bits]
+    return [bits for bits in CHOICES if bits <= slot.format.bits]
 
 
 def _fitted(graph: Graph, slot: Slot, bits: int, histograms: Mapping[str, Histogram], method: str) -> QuantParams:
@@ -64,6 +72,12 @@ def _fitted(graph: Graph, slot: Slot, bits: int, histograms: Mapping[str, Histog
     if graph.tensor(slot.name).is_constant:
         return fit_constant(graph, replace(slot, format=format), method)
     return fit(samples_of([histograms[slot.name]]), format, method)
+
+
+def weight_bytes(graph: Graph, plan: Plan) -> float:
+    """Bytes of all weights that carry integers, at the plan's bits."""
+    slots = plan.of_kind("weights")
+    return sum(float(np.prod(graph.tensor(slot.name).shape)) * slot.format.bits / 8 for slot in slots)
 
 
 def allocate(
@@ -76,9 +90,9 @@ def allocate(
     if (size is None) == (snr_db is None):
         raise ToolError("give a size or a signal-to-noise ratio to keep, and one of them only")
     weights = {name: int(np.prod(graph.tensor(graph.node(name).inputs[1]).shape)) for name in noise}
-    bits = dict.fromkeys(noise, CHOICES[0])
+    bits = {name: max(choices) for name, choices in noise.items()}
     best = _state(bits, weights, noise)
-    steps = [_next(name, bits[name], weights, noise) for name in noise]
+    steps = [_next(name, bits[name], weights, noise) for name in noise if len(noise[name]) > 1]
     heapq.heapify(steps)
     while steps and (size is None or best.size > size):
         _, name, fewer = heapq.heappop(steps)
@@ -87,7 +101,7 @@ def allocate(
         if snr_db is not None and found.snr_db < snr_db:
             break
         best = replace(found, bits=dict(bits))
-        if fewer != CHOICES[-1]:
+        if fewer != min(noise[name]):
             heapq.heappush(steps, _next(name, fewer, weights, noise))
     if size is not None and best.size > size:
         raise ToolError("the weights do not fit", why=f"{best.size:.0f} bytes at {CHOICES[-1]} bits, {size:.0f} wanted")
@@ -104,7 +118,7 @@ def _next(
     def price(fewer: int) -> float:
         return (noise[name][fewer] - noise[name][bits]) / (weights[name] * (bits - fewer) / 8)
 
-    fewer = min((b for b in CHOICES if b < bits), key=price)
+    fewer = min((b for b in noise[name] if b < bits), key=price)
     return price(fewer), name, fewer
 
 
@@ -127,9 +141,3 @@ def with_allocation(plan: Plan, graph: Graph, allocation: Allocation) -> Plan:
             format = slots[tensor].format.model_copy(update={"bits": bits})
             slots[tensor] = replace(slots[tensor], format=format, rule=f"{slots[tensor].rule}; {bits} bits allocated")
     return replace(plan, slots=slots)
-
-
-def tensors_of(layers: Sequence[str], graph: Graph) -> list[str]:
-    """Names of the tensors that make layers integer: weights, bias and output; for `Plan.without`."""
-    nodes = [graph.node(name) for name in layers]
-    return [name for node in nodes for name in (node.name, *node.inputs[1:])]

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from lowwatt.errors import ToolError, did_you_mean
 from lowwatt.ir.graph import Graph
 from lowwatt.quant import vitis
+from lowwatt.quant.allocate import allocate, layer_noise, weight_bytes, with_allocation
 from lowwatt.quant.analysis import output_snr
 from lowwatt.quant.balance import balance
 from lowwatt.quant.bias import correct_biases
@@ -21,7 +23,7 @@ from lowwatt.quant.calibration import Histogram, calibrate, collect, merged
 from lowwatt.quant.calibration_images import check_images, image_warnings
 from lowwatt.quant.equalize import equalize
 from lowwatt.quant.executor import TorchExecutor
-from lowwatt.quant.plan import Params, Plan, apply, float_nodes, make_plan
+from lowwatt.quant.plan import Params, Plan, apply, float_nodes, replan
 from lowwatt.quant.reconstruct import METHODS, BlockReport, Method, Settings, reconstruct
 from lowwatt.quant.spare import worst_layers
 from lowwatt.types import Array
@@ -77,6 +79,7 @@ class Work:
     progress: Progress
     state: State
     float_share: float = 0.0
+    size_share: float = 1.0
     notes: list[StepNote] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -108,6 +111,17 @@ def _tell(work: Work, before: int, total: int, seen: int) -> None:
     work.progress("calibrate", (before + seen) / total)
 
 
+def allocate_bits(work: Work) -> State:
+    """Fewer bits for the layers that bear it, until the weights are `size_share` of what the plan's bits take."""
+    state, images = work.state, np.concatenate(_first(work.batches, RANKED))
+    histograms = collect(work.original, work.batches)
+    noise = layer_noise(work.original, state.plan, histograms, images, work.method)
+    size = work.size_share * weight_bytes(work.original, state.plan)
+    plan = with_allocation(state.plan, work.original, allocate(work.original, noise, size=size))
+    fresh = State(work.original, work.original, plan, {})
+    return fresh.changed(work.original, calibrate(work.original, plan, histograms, work.method))
+
+
 def correct_means(work: Work) -> State:
     """Biases that take back the shifts of rounding."""
     return _corrected(work, work.state)
@@ -124,7 +138,7 @@ def equalize_channels(work: Work) -> State:
         even = balance(work.original, work.batches, float_nodes(work.original, scheme))
     else:
         even = equalize(work.original)
-    fresh = State(even, even, make_plan(even, scheme), {})
+    fresh = State(even, even, replan(even, work.state.plan), {})
     params = calibrate(even, fresh.plan, collect(even, work.batches), work.method)
     return _corrected(work, fresh.changed(even, params))
 
@@ -135,7 +149,7 @@ def spare_layers(work: Work) -> State:
     spared = worst_layers(state.base, state.plan, state.params, _first(work.batches, RANKED), work.float_share)
     if not spared:
         return state
-    fresh = State(state.base, state.base, make_plan(state.base, state.plan.scheme, spared), {})
+    fresh = State(state.base, state.base, replan(state.base, state.plan, spared), {})
     params = calibrate(state.base, fresh.plan, collect(state.base, work.batches), work.method)
     return _corrected(work, fresh.changed(state.base, params))
 
@@ -163,12 +177,12 @@ def _reconstructed(work: Work, iterations: int) -> State:
 
 
 def _method(plan: Plan) -> Method:
-    """QDrop where activations have few bits, which is what it was made for; else BRECQ, which is quicker. Same blocks."""
+    """QDrop where activations have few bits, what it was made for; else BRECQ, quicker over the same blocks."""
     coarse = any(slot.format.bits < 8 for slot in plan.of_kind("activations"))
     return "qdrop" if coarse else "brecq"
 
 
-FAST: tuple[Step, ...] = (calibrate_ranges, correct_means)
+FAST: tuple[Step, ...] = (calibrate_ranges, allocate_bits, correct_means)
 GOOD: tuple[Step, ...] = (*FAST, equalize_channels, spare_layers, reconstruct_weights)
 
 EFFORTS: dict[str, tuple[Step, ...]] = {"fast": FAST, "good": GOOD, "best": (*GOOD, reconstruct_longer)}
@@ -185,17 +199,24 @@ def run_steps(work: Work, effort: str) -> None:
     judge = _Judge(work)
     best = float("-inf")
     for step in EFFORTS[effort]:
-        if step is spare_layers and not work.float_share:
+        if not _wanted(step, work):
             continue
         began = time.monotonic()
         work.progress(step.__name__, 0.0)
         found = step(work)
         snr = judge(found)
-        kept = snr >= best
+        kept = snr >= best or step is allocate_bits  # that one is asked for, and costs
         if kept:
             work.state, best = found, snr
         work.notes.append(StepNote(step.__name__, time.monotonic() - began, snr, kept))
         work.progress(step.__name__, 1.0)
+
+
+def _wanted(step: Step, work: Work) -> bool:
+    """Steps that change what runs where, or at how many bits, are taken only where they are asked for."""
+    if step is spare_layers:
+        return work.float_share > 0
+    return step is not allocate_bits or work.size_share < 1
 
 
 class _Judge:

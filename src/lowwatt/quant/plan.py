@@ -83,6 +83,13 @@ def make_plan(graph: Graph, scheme: Scheme, spared: Collection[str] = ()) -> Pla
     return planner.finish()
 
 
+def replan(graph: Graph, plan: Plan, spared: Collection[str] = ()) -> Plan:
+    """The plan for a rewritten graph, or with other nodes spared: tensors keep the formats that they had."""
+    fresh = make_plan(graph, plan.scheme, plan.spared.union(spared))
+    kept = {n: replace(s, format=plan.slots[n].format) if n in plan.slots else s for n, s in fresh.slots.items()}
+    return replace(fresh, slots=kept)
+
+
 def unsupported(graph: Graph, scheme: Scheme) -> None:
     """Raise ToolError naming the first operator that can run neither on integers nor in float."""
     for node in graph.nodes:

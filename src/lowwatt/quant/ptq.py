@@ -56,6 +56,7 @@ def quantize(
     calibration: str | None = None,
     effort: str = "fast",
     float_share: float = 0.0,
+    size_share: float = 1.0,
     progress: Progress | None = None,
 ) -> QuantReport:
     """Quantize a float graph after training.
@@ -64,17 +65,20 @@ def quantize(
     `scheme` is a target's number format and rules: a name of `scheme_names()`, or a YAML file of one's own.
     `calibration` is a method of `lowwatt.quant.fit.METHODS`; the scheme's own where None. `effort` is a level of
     `lowwatt.quant.effort.EFFORTS`; `float_share` of the multiply-accumulates may stay in float, in the layers that lose
-    most, where the effort is above fast. Operators without an INT8 form stay in float between quantized tensors
+    most, where the effort is above fast; a `size_share` below 1 gives layers fewer bits until all weights take that
+    share of their bytes. Operators without an INT8 form stay in float between quantized tensors
     (`QuantReport.float_nodes`); ToolError for one that has no rule at all.
 
     >>> # report = lowwatt.quantize(graph, [images]); lowwatt.compile(report.quantized)
     """
     rules = load_scheme(scheme)
+    if size_share < 1 and rules.legality == "dpu":
+        raise ToolError("the DPU has 8 bits only", where="size_share", hint="academic takes any number of bits")
     prepared = prepared_copy(graph, rules)
     images = list(batches)
     tell: Progress = progress or (lambda step, share: None)
     start = State(prepared, prepared, make_plan(prepared, rules), {})
-    work = Work(prepared, images, calibration or rules.calibration, tell, start, float_share)
+    work = Work(prepared, images, calibration or rules.calibration, tell, start, float_share, size_share)
     run_steps(work, effort)
     end = work.state
     report = report_of(end.base, end.plan, end.params, sum(map(len, images)), end.graph)

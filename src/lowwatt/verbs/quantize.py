@@ -160,6 +160,7 @@ def quantize_on(
             calibration=settings.calibration,
             effort=settings.effort,
             float_share=settings.float_share,
+            size_share=settings.size_share,
             progress=lambda step, share: bar.update(round(100 * share), {"step": step}),
         )
     finally:
