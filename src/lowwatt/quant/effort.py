@@ -7,7 +7,6 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import torch
 
@@ -23,14 +22,12 @@ from lowwatt.quant.calibration_images import check_images, image_warnings
 from lowwatt.quant.equalize import equalize
 from lowwatt.quant.executor import TorchExecutor
 from lowwatt.quant.plan import Params, Plan, apply, float_nodes, make_plan
-from lowwatt.quant.reconstruct import METHODS, BlockReport, Settings, reconstruct
+from lowwatt.quant.reconstruct import METHODS, BlockReport, Method, Settings, reconstruct
 from lowwatt.quant.spare import worst_layers
 from lowwatt.types import Array
 
 ITERATIONS = 200
 """Steps of reconstruction a block; ten times as many at the highest effort."""
-
-METHOD: Final = "brecq"
 
 RANKED = 4
 """Calibration images on which layers are compared."""
@@ -155,14 +152,20 @@ def reconstruct_longer(work: Work) -> State:
 
 def _reconstructed(work: Work, iterations: int) -> State:
     state, done = work.state, itertools.count(1)
-    blocks = len(cut(state.base, METHODS[METHOD]))
+    blocks, method = len(cut(state.base, METHODS["brecq"])), _method(state.plan)
 
     def tell(report: BlockReport) -> None:
         work.progress("reconstruct", min(1.0, next(done) / blocks))
 
-    settings = Settings(METHOD, iterations)
+    settings = Settings(method, iterations)
     graph, params = reconstruct(state.base, state.plan, state.params, work.batches, settings, tell)
     return _corrected(work, state.changed(graph, params))
+
+
+def _method(plan: Plan) -> Method:
+    """QDrop where activations have few bits, which is what it was made for; else BRECQ, which is quicker. Same blocks."""
+    coarse = any(slot.format.bits < 8 for slot in plan.of_kind("activations"))
+    return "qdrop" if coarse else "brecq"
 
 
 FAST: tuple[Step, ...] = (calibrate_ranges, correct_means)
