@@ -14,7 +14,8 @@ def quant_record(layers: int = 60) -> QuantRecord:
         scheme="vitis",
         effort="good",
         images=128,
-        bits="W8A8; weights int8, power of two; activations int8, power of two",
+        bits="W8A8",
+        formats="weights int8, power of two; activations int8, power of two",
         calibration="mse",
         stages=[
             Stage("FP32", 0.3121, "measured on 500 images: the float network on onnxruntime"),

@@ -138,6 +138,7 @@ def test_hostile_text_stays_text():
         effort=text,
         images=1,
         bits=text,
+        formats=text,
         calibration=text,
         measure=text,
         stages=[Stage(text, 0.1, text), Stage(text, 0.1, text)],

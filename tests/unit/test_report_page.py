@@ -135,6 +135,32 @@ def test_columns_are_as_high_as_their_values():
     assert all(float(bar.get("y")) + float(bar.get("height")) == 200 for bar in bars)
 
 
+@pytest.mark.parametrize(
+    ("values", "boxes", "ticks"),
+    [
+        ((10, -5, 0), [(0, 133.33), (133.33, 66.67), (133.33, 0)], ["−5", "0", "5", "10 dB"]),
+        ((10, 1), [(0, 200), (180, 20)], ["0", "2", "4", "6", "8", "10 dB"]),
+        ((-1.0, -0.5), [(0, 200), (0, 100)], ["−1", "−0.8", "−0.6", "−0.4", "−0.2", "0 dB"]),
+        ((0, 0), [(200, 0), (200, 0)], ["0", "1 dB"]),
+        ((), [], ["0", "1 dB"]),
+    ],
+)
+def test_signed_columns_hang_below_zero(values, boxes, ticks):
+    chart = ElementTree.fromstring(
+        columns([Column(v, 0, f"v{v}", "#") for v in values], "dB", "gain", ("a", "b"), signed=True)
+    )
+    bars = [r for r in chart.iter("rect") if r.get("class", "").startswith("bar")]
+    assert [(float(b.get("y")), float(b.get("height"))) for b in bars] == [pytest.approx(b, abs=0.01) for b in boxes]
+    texts = [span.text for span in chart.iter("span") if span.get("class") == "tick"]
+    assert texts == ticks
+
+
+@pytest.mark.parametrize("values", [(0.01, -80), (80, -0.01), (7, -7), (-3e-9, 1e-9)])
+def test_signed_columns_have_few_ticks(values):
+    chart = columns([Column(v, 0, "", "#") for v in values], "dB", "gain", ("a", "b"), signed=True)
+    assert 3 <= chart.count('class="tick"') <= 8
+
+
 def test_line_goes_from_edge_to_edge():
     chart = line([(5, 1.0), (10, 0.5), (15, 0.0)], ["a", "b", "c"], 1, "loss", ("epoch 5", "15"))
     path = next(ElementTree.fromstring(chart).iter("polyline")).get("points")

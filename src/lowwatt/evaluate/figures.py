@@ -55,25 +55,43 @@ class Column:
     link: str
 
 
-def columns(bars: Sequence[Column], unit: str, label: str, ends: tuple[str, str], top: float = 0) -> Markup:
+def columns(
+    bars: Sequence[Column], unit: str, label: str, ends: tuple[str, str], top: float = 0, signed: bool = False
+) -> Markup:
     """Bars side by side over zero; `ends` is the text under the first and the last. Charts of one `top` have one scale.
+
+    What is less than zero has a bar only where the chart is `signed`.
 
     >>> chart = columns([Column(2, 0, "conv1: 2 ms", "#layer-0")], "ms", "time", ("first", "last"))
     >>> "<title>conv1: 2 ms</title>" in chart
     True
     """
-    ticks = nice_ticks(max((bar.value for bar in bars), default=0) if top <= 0 else top)
+    values = [bar.value for bar in bars]
+    top = top if top > 0 else max(values, default=0)
+    ticks = _signed_ticks(min(values, default=0), top) if signed else nice_ticks(top)
     step = WIDTH / max(len(bars), 1)
-    drawn = [_bar(bar, index * step, step, ticks[-1]) for index, bar in enumerate(bars)]
+    drawn = [_bar(bar, index * step, step, ticks) for index, bar in enumerate(bars)]
     return _chart(Markup("").join(drawn), ticks, unit, label, ends)
 
 
-def _bar(bar: Column, x: float, step: float, top: float) -> Markup:
-    height = HEIGHT * max(bar.value, 0) / top
+def _bar(bar: Column, x: float, step: float, ticks: Sequence[float]) -> Markup:
+    value = max(bar.value, ticks[0])
+    top, bottom = (HEIGHT * _down(end, ticks) for end in (max(value, 0), min(value, 0)))
     gap = step * 0.12
-    return _BAR.format(
-        bar.link, x, step, HEIGHT, bar.title, bar.colour, x + gap, HEIGHT - height, step - 2 * gap, height
-    )
+    return _BAR.format(bar.link, x, step, HEIGHT, bar.title, bar.colour, x + gap, top, step - 2 * gap, bottom - top)
+
+
+def _down(value: float, ticks: Sequence[float]) -> float:
+    """How far a value lies below the top of an axis, as a share of it."""
+    return (ticks[-1] - value) / (ticks[-1] - ticks[0])
+
+
+def _signed_ticks(low: float, top: float) -> list[float]:
+    """Round numbers around zero and both ends, as few as for one of their distance."""
+    low, top = min(low, 0.0), max(top, 0.0)
+    step = nice_ticks(top - low)[1]
+    below, above = (math.ceil(end / step * (1 - 1e-9)) for end in (-low, top))
+    return [float(f"{index * step:.9g}") for index in range(-below, max(above, 1 - below) + 1)]
 
 
 def line(
@@ -231,9 +249,9 @@ def _share(value: float, low: float, high: float) -> float:
 
 
 def _chart(drawing: Markup, ticks: Sequence[float], unit: str, label: str, ends: tuple[str, str]) -> Markup:
-    shares = [1 - tick / ticks[-1] for tick in ticks]
+    shares = [_down(tick, ticks) for tick in ticks]
     grid = Markup("").join(_GRID.format(WIDTH, HEIGHT * share, HEIGHT * share) for share in shares)
-    texts = [f"{tick:g}" for tick in ticks]
+    texts = [f"{tick:g}".replace("-", "−", 1) if tick < 0 else f"{tick:g}" for tick in ticks]
     texts[-1] = f"{texts[-1]} {unit}".rstrip()
     marks = Markup("").join(_TICK.format(100 * share, text) for share, text in zip(shares, texts, strict=True))
     return _CHART.format(_SVG.format(WIDTH, HEIGHT, label, grid + drawing), marks, *ends)

@@ -18,7 +18,7 @@ from lowwatt.evaluate import figures
 from lowwatt.evaluate.template import fill, signed
 
 EXACT_DB = 100.0
-"""What a signal without error is given as (`quant.analysis.output_snr`)."""
+"""Where signal to noise is cut off: a signal without error has as much (`quant.analysis.output_snr`)."""
 
 BRANCHES = 4
 """Outputs that have a chart and a column of their own."""
@@ -77,7 +77,8 @@ class TensorRow:
 class QuantRecord:
     """Everything one quantization found. What is empty has no section on the page.
 
-    `measure` names what `stages` hold, FP32 first; `verdict` is empty where no more than `max_drop` of it is lost.
+    `bits` is short (W8A8), `formats` the whole of it. `measure` names what `stages` hold, FP32 first; `verdict` is
+    empty where no more than `max_drop` of it is lost.
     `judged` and `analysed` are the images behind the dB of `steps` and `layers`.
     """
 
@@ -86,6 +87,7 @@ class QuantRecord:
     effort: str
     images: int
     bits: str = ""
+    formats: str = ""
     calibration: str = ""
     measure: str = "AP"
     stages: list[Stage] = field(default_factory=list)
@@ -181,22 +183,22 @@ def _layer_view(layers: Sequence[Layer]) -> dict[str, Any]:
 
 
 def _top(decibels: Iterable[float]) -> float:
-    """Top of an axis for all that are not exact."""
+    """Top of an axis for all that are not cut off."""
     return figures.nice_ticks(max((value for value in decibels if value < EXACT_DB), default=EXACT_DB))[-1]
 
 
 def _gain_chart(layers: Sequence[Layer]) -> Markup:
     title = "16 bits here: {} dB"
     bars = _bars(layers, lambda row: (row.gain, 2, title.format(signed(row.gain, 2))))
-    return figures.columns(bars, "dB", "decibels gained by 16 bits, by layer", _ENDS)
+    return figures.columns(bars, "dB", "decibels gained by 16 bits, by layer", _ENDS, signed=True)
 
 
 def _alone_chart(layers: Sequence[Layer], branch: str, colour: int, top: float) -> Markup:
-    """Exact layers reach the top, in gray."""
+    """What is cut off reaches the top, in gray."""
 
     def bar(row: Layer) -> tuple[float, int, str]:
         value = row.alone[branch]
-        return (top, 5, "no error arrives") if value >= EXACT_DB else (value, colour, f"{value:.1f} dB alone")
+        return (top, 5, "100 dB or more alone") if value >= EXACT_DB else (value, colour, f"{value:.1f} dB alone")
 
     return figures.columns(_bars(layers, bar), "dB", f"signal to noise of {branch}, each layer alone", _ENDS, top)
 

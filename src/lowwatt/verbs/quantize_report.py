@@ -11,7 +11,6 @@ from lowwatt.types import QuantParams
 if TYPE_CHECKING:
     from lowwatt.quant import QuantReport
     from lowwatt.quant.effort import StepNote
-    from lowwatt.quant.scheme import Scheme
     from lowwatt.quant.sensitivity import LayerError
     from lowwatt.recipe import QuantSettings
 
@@ -36,7 +35,8 @@ def record_of(title: str, settings: QuantSettings, report: QuantReport, result: 
         scheme=scheme.name,
         effort=settings.effort,
         images=report.images,
-        bits=_bits(scheme),
+        bits=f"W{scheme.weights.bits}A{scheme.activations.bits}",
+        formats=f"weights {scheme.weights}; activations {scheme.activations}",
         calibration=settings.calibration or scheme.calibration,
         measure=result["measure"],
         stages=_stages(result["accuracy"], result["scored"]),
@@ -49,11 +49,6 @@ def record_of(title: str, settings: QuantSettings, report: QuantReport, result: 
         analysed=result["analysed"],
         tensors=[*_on_integers(report), *_in_float(report)],
     )
-
-
-def _bits(scheme: Scheme) -> str:
-    short = f"W{scheme.weights.bits}A{scheme.activations.bits}"
-    return f"{short}; weights {scheme.weights}; activations {scheme.activations}"
 
 
 def _stages(accuracy: dict[str, float], images: int) -> list[Stage]:
