@@ -1,4 +1,4 @@
-"""How each operator is said in ncnn: layers with weights in int8 where their operands carry integers, others in float."""
+"""How each operator is said in ncnn: layers in int8 where their operands carry integers, all else in float."""
 
 from __future__ import annotations
 

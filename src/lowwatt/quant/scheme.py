@@ -22,7 +22,7 @@ Method = Literal["minmax", "ema", "percentile", "mse", "kl", "lsq"]
 
 Activation = Literal["relu", "relu6", "leaky_relu"]
 
-Export = Literal["xmodel", "xmodel-compiled", "qdq", "deploy", "ncnn"]
+Export = Literal["xmodel", "xmodel-compiled", "qdq", "qdq-fast", "deploy", "ncnn"]
 """What the target's own tools read (`lowwatt.verbs.export.FORMATS`)."""
 
 
@@ -66,7 +66,8 @@ class Scheme(_Settings):
     Tensors that an operator of `share` joins have one format and scale. `bias` None leaves biases in float; 32 bits
     give them the scale of the accumulator. `ends` is the bits of the first and last layers' weights and inputs, None:
     like all others. `legality` names rules between the scales of several tensors. `fuse` are the activations that the
-    target's layers contain. `apart`: layers round what they read for themselves, others read it unrounded. `exports` are the files that its tools read, the usual one first.
+    target's layers contain. `apart`: layers round what they read for themselves, others read it
+    unrounded. `exports` are the files that its tools read, the usual one first.
     """
 
     name: str
