@@ -109,6 +109,10 @@ class QdqEmitter(Emitter):
 
     # -- what follows a value -----------------------------------------------------------------------------
 
+    def biased(self, node: Node, bias: list[str]) -> list[str]:
+        """What a layer takes as its bias."""
+        return bias
+
     def quantized(self, node: Node, value: str) -> str:
         """Activation, rounding and the Q/DQ pair."""
         out = self.graph.tensor(node.name).quant

@@ -40,7 +40,7 @@ def _layer(e: QdqEmitter, node: Node) -> None:
     the half step of the rounding, unless an activation comes in between that would scale it.
     """
     weights, total = e.data(node, 1), e.fix(node.inputs[0]) + e.fix(node.inputs[1])
-    doubled = _doubled_bias(e, node, total)
+    doubled = doubled_bias(e, node, total)
     halves = int(np.any(doubled % 2))
     digits = total + halves
     positive = _never_negative(e, node.inputs[0])
@@ -55,10 +55,10 @@ def _layer(e: QdqEmitter, node: Node) -> None:
     e.grids[node.name] = Grid(digits, bound, nudged=direct)
     laid = e.stored(node.inputs[1], onnx_weights(node, weights))
     bias = [e.constant(f"{node.name}.bias.real", real)] if np.any(real) else []
-    weighted(e, node, laid, bias)
+    weighted(e, node, laid, e.biased(node, bias))
 
 
-def _doubled_bias(e: QdqEmitter, node: Node, total: int) -> NDArray[np.float64]:
+def doubled_bias(e: QdqEmitter, node: Node, total: int) -> NDArray[np.float64]:
     """floor(2 * bias * 2**shift_bias), one number an output channel, zeros where there is no bias."""
     if len(node.inputs) < 3:
         return np.zeros(e.shape(node.name)[-1])
@@ -222,5 +222,5 @@ def write_node(e: QdqEmitter, node: Node) -> None:
     rules[node.op](e, node)
 
 
-ALL_RULES = dict.fromkeys([*QDQ_RULES, *RULES], write_node)
+ALL_RULES: dict[str, Rule] = dict.fromkeys([*QDQ_RULES, *RULES], write_node)
 """Operator → rule, for every operator that can stand in a quantized graph."""

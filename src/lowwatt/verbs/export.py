@@ -12,7 +12,7 @@ from lowwatt.ir.graph import Graph
 from lowwatt.verbs.compile import DEFAULT_TARGET
 from lowwatt.verbs.export_deploy import deploy
 from lowwatt.verbs.export_ncnn import ncnn
-from lowwatt.verbs.export_onnx import onnx, qdq
+from lowwatt.verbs.export_onnx import onnx, qdq, qdq_fast
 from lowwatt.verbs.export_source import Inputs, Source, random_inputs
 from lowwatt.verbs.export_xmodel import xmodel, xmodel_compiled
 
@@ -23,6 +23,7 @@ FORMATS: dict[str, tuple[str, Callable[[Source, Path, Sequence[Inputs]], list[st
     "xmodel": ("_int.xmodel", xmodel),
     "xmodel-compiled": (".xmodel", xmodel_compiled),
     "qdq": ("_qdq.onnx", qdq),
+    "qdq-fast": ("_fast.onnx", qdq_fast),
     "deploy": ("_qmodel.onnx", deploy),
     "ncnn": (".param", ncnn),
     "onnx": (".onnx", onnx),

@@ -50,6 +50,26 @@ def _node_by_node(graph: Graph, out: Path, samples: Sequence[Inputs]) -> str:
     return f"node by node, each from the runtime's own operands: {alone} (float32 tips values beside a boundary)"
 
 
+def qdq_fast(source: Source, out: Path, samples: Sequence[Inputs]) -> list[str]:
+    """ONNX with QDQ whose integers are exact with onnxruntime's graph optimisation on, but for float islands."""
+    from lowwatt.ir import onnx_qdq, onnx_qdq_fast
+    from lowwatt.ir.interpreter import on_integers
+
+    graph = source.graph
+    need_quantized(graph, "qdq-fast")
+    notes = onnx_qdq_fast.write(graph, out)
+    found = onnx_qdq.validate_qdq(out, graph, samples).enabled
+    islands = sum(not on_integers(graph, node) for node in graph.nodes)
+    if found.differ and (not islands or found.share(found.beyond) > TOLERANCE):
+        raise ToolError(
+            "onnxruntime differs from the integer reference",
+            where=str(out),
+            why=f"graph optimisation on: {found}",
+            hint="its INT8 kernels saturate on x86 CPUs without VNNI; --format qdq is exact with optimisation off",
+        )
+    return [*notes, f"onnxruntime, graph optimisation on, against the integer reference: {found}"]
+
+
 def onnx(source: Source, out: Path, samples: Sequence[Inputs]) -> list[str]:
     """Float ONNX."""
     from lowwatt.ir import onnx_writer
