@@ -120,6 +120,30 @@ def test_quantize_export_compile_run_from_the_model_alone(lowwatt: Command, road
         assert all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
+def test_qat_trains_on_integers_and_keeps_the_users_names(lowwatt: Command, road: Path, tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    model, data = road / "out/model.safetensors", sample_root(road)
+    arguments = ("--data", data, "--out", tmp_path / "qat", "qat.epochs=1", "qat.images=16", "--max-drop", 1, "--json")
+    result = as_json(lowwatt("qat", model, *arguments))
+    assert list(result["accuracy"]) == ["FP32", "fake-quant", "integer"]
+    assert result["accuracy"]["fake-quant"] == pytest.approx(result["accuracy"]["integer"], abs=1e-4)
+    with safe_open(model, "pt") as before, safe_open(result["model"], "pt") as after:
+        assert list(before.keys()) == list(after.keys())
+    assert (
+        as_json(lowwatt("eval", result["quantized"], "--data", data, "--json"))["ap"] == result["accuracy"]["integer"]
+    )
+
+
+def test_quantize_explains_and_tries_exports_without_any_data(lowwatt: Command, road: Path, tmp_path: Path) -> None:
+    model = road / "out/model.safetensors"
+    lines = as_json(lowwatt("quantize", model, "--scheme", "academic", "--bits", "W2A4", "--explain", "--json"))
+    assert any("int2, per channel" in line for line in lines) and any(": float (" in line for line in lines)
+    dry = as_json(lowwatt("quantize", model, "--scheme", "tensorrt", "--dry-run", "--json"))
+    assert any(line.startswith("deploy") for line in dry)
+    assert not list(tmp_path.iterdir())
+
+
 def test_detect_draws_and_goes_on_after_a_bad_image(lowwatt: Command, road: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
     good = sorted((sample_root(road) / "images").iterdir())[0]
@@ -177,6 +201,7 @@ VERBS = [
     "train",
     "eval",
     "quantize",
+    "qat",
     "export",
     "compile",
     "check",
@@ -201,6 +226,13 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["compile", "{road}/out/quantized.lwg", "model.width=1"], 1, "only a recipe"),
     (["check", "{road}/tiny.yaml", "model.witdh=1"], 1, "model.width"),
     (["run", "{road}/out/quantized.lwg", "-i", "nowhere.npy"], 1, "no such file"),
+    (["quantize", "{road}/out/model.safetensors", "-s", "tensort"], 1, 'did you mean "tensorrt"'),
+    (["quantize", "{road}/out/model.safetensors", "--bits", "4/4", "-s", "academic"], 1, "write W4A8"),
+    (["quantize", "{road}/out/model.safetensors", "--bits", "W4A4"], 1, "8 bits only"),
+    (["quantize", "{road}/out/model.safetensors", "--effort", "god"], 1, "effort"),
+    (["quantize", "{road}/out/quantized.lwg"], 1, "quantized already"),
+    (["qat", "{road}/out/float.lwg"], 1, "give the .safetensors"),
+    (["qat", "{road}/out/model.safetensors", "train.epochs=3"], 1, "write qat.key=value"),
     (["run", "{road}/out/quantized.lwg", "-i", "{road}/tiny.yaml"], 1, "cannot read the array"),
     (["run", "{road}/out/quantized.lwg", "-i", "imagse=x.npy"], 1, "did you mean"),
     (["run", "{road}/out/float.lwg", "-i", "{road}/x.npy", "-b", "core"], 1, "quantize"),
