@@ -2,8 +2,8 @@
 
 Post-training quantization on images of the sample set; other images of it run on the reference and on each runtime
 that is installed (openvino and ncnn are skipped where they are not). A float output counts in steps of its own range,
-as many as the coarsest activations have. Rows that count for the bar: onnxruntime with graph optimisation off for every
-scheme, the scheme's own runtime, and for deploy pairs the float network with the JSON's ranges against the QDQ file.
+as many as the coarsest activations have. Rows that count for the bar: onnxruntime with graph optimisation off for all
+schemes, their own runtime, and for deploy pairs the float network with the ranges of the JSON against the QDQ file.
 
     python benchmarks/quant_export_conformance.py
 """
@@ -36,7 +36,7 @@ from lowwatt.verbs.export_runtimes import open_openvino
 BAR = 0.01
 """Share of elements that may differ by more than one step."""
 
-DETECTOR = Path(lowwatt.__file__).parent / "zoo" / "yolox_fpga_cpu.safetensors"
+DETECTOR = Path(lowwatt.__file__).parent / "zoo" / "yolox_fpga_person.safetensors"
 CALIBRATION, COMPARED = 32, 2
 Row = tuple[str, bool, Agreement]
 """Runtime, whether it counts for the bar, and what was found."""

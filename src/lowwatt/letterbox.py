@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from lowwatt.errors import ToolError
 from lowwatt.types import Letterbox, Preprocess
 
+CROPPED = 0.875
+"""Share of an image's shorter side that a classifier is shown: 224 of 256 pixels, as the published ones are scored."""
+
 
 def read_image(path: str | Path, channels: int) -> NDArray[np.uint8]:
     """Decode a file to uint8 (H, W, channels); gray is decoded as gray, which equals the board's own path.
@@ -39,9 +42,10 @@ def read_image(path: str | Path, channels: int) -> NDArray[np.uint8]:
 
 
 def letterbox(image: NDArray[np.uint8], preprocess: Preprocess) -> tuple[NDArray[np.uint8], Letterbox]:
-    """Scale and pad uint8 (H, W, C) to the input's size; also the map that brings boxes back.
+    """Scale uint8 (H, W, C) to the input's size as `preprocess.fit` says, and pad; also the map that brings boxes back.
 
-    An image of another number of channels is converted (BGR order is assumed).
+    An image of another number of channels is converted (BGR order is assumed). After a crop the map starts at the part
+    that was taken.
     """
     import cv2
 
@@ -51,10 +55,33 @@ def letterbox(image: NDArray[np.uint8], preprocess: Preprocess) -> tuple[NDArray
         code = cv2.COLOR_BGR2GRAY if preprocess.channels == 1 else cv2.COLOR_GRAY2BGR
         image = cv2.cvtColor(image[:, :, :3] if image.shape[2] > 1 else image, code)
         image = image.reshape(*image.shape[:2], preprocess.channels)
-    box = Letterbox.fit((image.shape[0], image.shape[1]), preprocess.size, preprocess.centre)
+    if preprocess.fit == "crop":
+        image = _middle(image, preprocess.size)
+    source = (image.shape[0], image.shape[1])
+    if preprocess.fit == "letterbox":
+        box = Letterbox.fit(source, preprocess.size, preprocess.centre)
+    else:
+        box = Letterbox.stretch(source, preprocess.size)
     height, width = box.resized
     interpolation = cv2.INTER_AREA if box.scale < 0.5 else cv2.INTER_LINEAR
     scaled = cv2.resize(image, (width, height), interpolation=interpolation)
     padded = np.full((*preprocess.size, preprocess.channels), preprocess.pad_value, np.uint8)
     padded[box.top : box.top + height, box.left : box.left + width] = scaled.reshape(height, width, -1)
     return padded, box
+
+
+def _middle(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The middle of an image, in the proportions of `size`, as large as fits, less an eighth.
+
+    An image of just that size was cut by whoever made the data set; it stays whole.
+
+    >>> _middle(np.zeros((80, 160, 3), np.uint8), (224, 224)).shape
+    (70, 70, 3)
+    """
+    height, width, _ = image.shape
+    if (height, width) == size:
+        return image
+    scale = CROPPED * min(height / size[0], width / size[1])
+    rows, columns = (max(1, round(side * scale)) for side in size)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return image[top : top + rows, left : left + columns]

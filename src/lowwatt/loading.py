@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,30 @@ def load_graph(path: str | Path) -> Graph:
         return read_graph(path)
     loaded: Any = load(path)
     return loaded if isinstance(loaded, Graph) else graph_of(loaded)
+
+
+def load_with_head(path: str | Path, labels: Sequence[str] = (), pixels: str = "") -> tuple[Graph, str]:
+    """The graph with what `detect` and `eval` need, and one line that says what was worked out for that.
+
+    A network that was trained elsewhere is recognised by its last operators and cut before them (`ir.heads`); the line
+    is empty where the file itself states its head. ToolError where no head is found, with the reason.
+    """
+    from lowwatt.ir.heads import attach_head
+
+    graph = load_graph(path)
+    try:
+        return graph, attach_head(graph, labels, pixels)
+    except ToolError as error:
+        raise ToolError(error.what, where=str(path), why=error.why, hint=error.hint) from None
+
+
+def read_labels(path: str | Path) -> list[str]:
+    """Class names from a text file, one a line; empty lines do not count."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise ToolError("cannot read the class names", where=str(path), why=str(error)) from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 def graph_of(model: Model) -> Graph:

@@ -80,10 +80,36 @@ class TrainSettings(_Settings):
 class QuantSettings(_Settings):
     """Post-training quantization."""
 
-    scheme: Literal["vitis"] = "vitis"
-    calibration: Literal["minmax", "mse"] = "mse"
+    scheme: str = Field("vitis", description="a target's number format by name, or a YAML file of one's own")
+    calibration: Literal["minmax", "ema", "percentile", "mse", "kl", "lsq"] | None = Field(
+        None, description="how ranges are chosen; by default the scheme's way"
+    )
+    weight_bits: int | None = Field(None, ge=2, le=16, description="by default the scheme's")
+    activation_bits: int | None = Field(None, ge=2, le=16, description="by default the scheme's")
+    effort: Literal["fast", "good", "best"] = Field("fast", description="seconds, minutes, or an hour")
+    float_share: float = Field(
+        0, ge=0, le=1, description="of the multiply-accumulates may stay in float, in the layers that lose most"
+    )
     images: int = Field(128, ge=1, description="calibration images, from the training split")
     max_drop: float = Field(0.05, ge=0, description="AP points lost above which the verdict is red")
+
+
+class QatSettings(_Settings):
+    """Quantization-aware training: a short fine-tuning of a trained model on the target's own numbers."""
+
+    quantizer: str = Field("tqt", description="of activations: tqt, lsq, lsq+, pact, dsq, dorefa, qil, apot")
+    weights: str = Field("", description="quantizer of weights; empty: the same")
+    scheme: str = "vitis"
+    images: int = Field(128, ge=1, description="calibration images, from the training split")
+    epochs: int = Field(4, ge=0)
+    lr: float = Field(4e-4, gt=0, description="for 64 images, as train.lr; adamw")
+    scale_rate: float = Field(10, ge=0, description="rate of scales and thresholds, times lr (and times the scale)")
+    warmup_epochs: float = Field(0.1, ge=0)
+    live_epochs: int = Field(0, ge=0, description="first epochs in which batch norms use the batch's statistics")
+    distill: float = Field(1.0, ge=0, description="weight of the distance to the float network's outputs")
+    features: bool = Field(False, description="distill what the last layers read, too")
+    freeze: float = Field(0, ge=0, le=1, description="share of flips at which a weight freezes; 0: none does")
+    freeze_momentum: float = Field(0.01, gt=0, le=1, description="of the moving share of flips")
 
 
 class Recipe(_Settings):
@@ -96,6 +122,7 @@ class Recipe(_Settings):
     model: ModelSettings = Field(default_factory=ModelSettings)
     train: TrainSettings = Field(default_factory=TrainSettings)
     quant: QuantSettings = Field(default_factory=QuantSettings)
+    qat: QatSettings = Field(default_factory=QatSettings)
 
     def to_yaml(self) -> str:
         """The whole recipe, defaults included."""

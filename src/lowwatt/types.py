@@ -24,7 +24,8 @@ Rounding = Literal["DPU_ROUND", "STD_ROUND", "PY3_ROUND"]
 class QuantParams:
     """How integers of a tensor stand for real values: real = (q - zero_point) * scale, q in [qmin, qmax].
 
-    `scale` is one number, or one for each index along `axis` (weights by output channel; zero_point is 0 then).
+    `scale` is one number, or one for each index along `axis` (weights by output channel; zero_point is
+    0 then, and `zero_points` perhaps one for each channel).
     `narrow` leaves the lowest integer of a signed type out, so that the range is symmetric. `rounding` says how real
     values become integers.
 
@@ -40,6 +41,7 @@ class QuantParams:
     axis: int | None = None
     narrow: bool = False
     rounding: Rounding = "DPU_ROUND"
+    zero_points: tuple[int, ...] = ()
 
     @classmethod
     def power_of_two(cls, fix_point: int, bits: int = 8, signed: bool = True) -> QuantParams:
@@ -73,11 +75,20 @@ class QuantParams:
         >>> QuantParams((0.5, 0.25), axis=0).step(2).shape
         (2, 1)
         """
+        return self._along(np.asarray(self.scale, np.float64), rank)
+
+    def zeros(self, rank: int) -> NDArray[np.int64]:
+        """The zero point or points, shaped likewise."""
+        if not self.zero_points:
+            return np.asarray(self.zero_point, np.int64)
+        return self._along(np.asarray(self.zero_points, np.int64), rank)
+
+    def _along(self, values: NDArray[Any], rank: int) -> NDArray[Any]:
         if self.axis is None:
-            return np.asarray(self.scale, np.float64)
+            return values
         shape = [1] * rank
         shape[self.axis] = -1
-        return np.asarray(self.scale, np.float64).reshape(shape)
+        return values.reshape(shape)
 
     @property
     def qmin(self) -> int:
@@ -101,14 +112,15 @@ class QuantParams:
 
     def dequantize(self, values: Array) -> NDArray[np.float32]:
         """Real values (float32) of integers."""
-        return ((values.astype(np.float64) - self.zero_point) * self.step(values.ndim)).astype(np.float32)
+        return ((values.astype(np.float64) - self.zeros(values.ndim)) * self.step(values.ndim)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
     """Map from a source image to the network's input: scale, then pad.
 
-    `source` and `size` are (height, width); `left`, `top` the padding in pixels of the input.
+    `source` and `size` are (height, width); `left`, `top` the padding in pixels of the input. `scale` is vertical, the
+    horizontal one `aspect` times it: 1 but where the image is stretched.
     """
 
     source: tuple[int, int]
@@ -116,6 +128,7 @@ class Letterbox:
     scale: float
     left: int = 0
     top: int = 0
+    aspect: float = field(default=1.0, repr=False)
 
     @classmethod
     def fit(cls, source: tuple[int, int], size: tuple[int, int], centre: bool = False) -> Letterbox:
@@ -131,24 +144,37 @@ class Letterbox:
         height, width = box.resized
         return cls(source, size, scale, (size[1] - width) // 2, (size[0] - height) // 2)
 
+    @classmethod
+    def stretch(cls, source: tuple[int, int], size: tuple[int, int]) -> Letterbox:
+        """The whole source on the whole input, whatever becomes of its proportions.
+
+        >>> Letterbox.stretch((100, 400), (200, 200)).to_input(np.array([[100, 0, 200, 50]])).tolist()
+        [[50.0, 0.0, 100.0, 100.0]]
+        """
+        scale = size[0] / source[0]
+        return cls(source, size, scale, aspect=size[1] / source[1] / scale)
+
     @property
     def resized(self) -> tuple[int, int]:
         """(height, width) of the scaled image, before padding; at least one pixel."""
         return (
             min(self.size[0], max(1, round(self.source[0] * self.scale))),
-            min(self.size[1], max(1, round(self.source[1] * self.scale))),
+            min(self.size[1], max(1, round(self.source[1] * self.scale * self.aspect))),
         )
+
+    def _factors(self) -> NDArray[np.float32]:
+        return np.array([self.scale * self.aspect, self.scale] * 2, np.float32)
 
     def to_input(self, xyxy: Array) -> NDArray[np.float32]:
         """Boxes (N, 4) in source pixels → input pixels."""
         offset = np.array([self.left, self.top, self.left, self.top], np.float32)
-        boxes: NDArray[np.float32] = np.asarray(xyxy, np.float32).reshape(-1, 4) * np.float32(self.scale) + offset
+        boxes: NDArray[np.float32] = np.asarray(xyxy, np.float32).reshape(-1, 4) * self._factors() + offset
         return boxes
 
     def to_source(self, xyxy: Array) -> NDArray[np.float32]:
         """Boxes (N, 4) in input pixels → source pixels, clipped to the image."""
         offset = np.array([self.left, self.top, self.left, self.top], np.float32)
-        boxes = (np.asarray(xyxy, np.float32).reshape(-1, 4) - offset) / np.float32(self.scale)
+        boxes = (np.asarray(xyxy, np.float32).reshape(-1, 4) - offset) / self._factors()
         height, width = self.source
         clipped: NDArray[np.float32] = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
         return clipped
@@ -158,25 +184,41 @@ class Letterbox:
 class Preprocess:
     """What an image goes through before the network. Values stay 0…255; there is no mean or deviation.
 
-    `size` is (height, width) of the input, `channels` 1 (gray, decoded as gray) or 3 (BGR).
+    `size` is (height, width) of the input, `channels` 1 (gray, decoded as gray) or 3 (BGR). `fit`: "letterbox" keeps
+    the proportions and pads with `pad_value`, around the image where `centre`; "stretch" does not keep them; "crop"
+    takes the middle of the image, 7/8 of its shorter side, as classifiers do, but all of one that has the input's size.
     """
 
     size: tuple[int, int]
     channels: int
     pad_value: int = 0
     centre: bool = False
+    fit: Literal["letterbox", "stretch", "crop"] = "letterbox"
 
 
 @dataclass(frozen=True, slots=True)
 class DetectionHead:
     """How to read the network's outputs: per stride a class, box and objectness tensor, each (1, H, W, C), raw logits.
 
-    Box channels are (dx, dy, log w, log h): centre = (d + cell) * stride, size = exp(log) * stride (YOLOX).
-    `outputs` holds (class, box, objectness) tensor names, one triple a stride.
+    `outputs` holds (class, box, objectness) tensor names, one triple a stride. `kind` says what the numbers mean:
+
+    * yolox: score = sigmoid(class) * sigmoid(objectness); box channels are (dx, dy, log w, log h): centre =
+      (d + cell) * stride, size = exp(log) * stride.
+    * fastestdet: score = softmax(class)^.4 * sigmoid(objectness)^.6; box channels are (dx, dy, w, h): centre =
+      (tanh(d) + cell) * stride, size = sigmoid * the input's size.
     """
 
     strides: tuple[int, ...]
     outputs: tuple[tuple[str, str, str], ...]
+    num_classes: int
+    kind: Literal["yolox", "fastestdet"] = "yolox"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassHead:
+    """How to read a classifier: the output that holds one number a class, greatest for the likeliest."""
+
+    output: str
     num_classes: int
 
 

@@ -246,10 +246,40 @@ def test_whole_networks(name: str, shared: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(outputs_of(graph, x)[0], wanted, rtol=0, atol=1e-4)
 
 
-def test_a_quantized_file_is_refused(shared: Path) -> None:
+def test_a_quantized_file_is_refused(tmp_path: Path) -> None:
+    step, zero = np.float32(0.1).reshape(()), np.uint8(128).reshape(())
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["q"], name="the node"),
+        helper.make_node("DequantizeLinear", ["q", "step", "zero"], ["y"]),
+    ]
+    onnx.save(model(nodes, {"step": step, "zero": zero}, (1, 4, 6, 8), 13, ["y"]), str(tmp_path / "m.onnx"))
     with pytest.raises(ToolError, match="quantized already") as caught:
-        read(shared / "data" / "weights" / "mobilenetv2_float32.onnx")
-    assert "DynamicQuantizeLinear" in caught.value.where
+        read(tmp_path / "m.onnx")
+    assert "the node" in caught.value.where
+
+
+def test_stored_integers_are_weights_and_rounding_at_run_time_is_left_out(tmp_path: Path) -> None:
+    integers = RNG.integers(-128, 128, (5, 4, 1, 1)).astype(np.int8)
+    steps, zeros = RNG.uniform(0.01, 0.1, 5).astype(np.float32), np.zeros(5, np.int8)
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "step", "zero"], name="rounding"),
+        helper.make_node("DequantizeLinear", ["q", "step", "zero"], ["r"]),
+        helper.make_node("DequantizeLinear", ["w", "steps", "zeros"], ["v"], axis=0),
+        helper.make_node("Conv", ["r", "v"], ["y"]),
+    ]
+    proto = model(nodes, {"w": integers, "steps": steps, "zeros": zeros}, (1, 4, 6, 8), 13, ["y"])
+    onnx.save(proto, str(tmp_path / "m.onnx"))
+    graph = read(tmp_path / "m.onnx")
+    assert graph.meta["notes"] == ["the file rounds at run time, left out here: rounding"]
+    x = values(1, 4, 6, 8)
+    wanted = np.einsum("oc,bchw->bohw", integers[:, :, 0, 0] * steps[:, None], x)
+    np.testing.assert_allclose(outputs_of(graph, x)[0], wanted, rtol=1e-4, atol=1e-4)
+    nodes[1] = helper.make_node("Cast", ["q"], ["r"], to=TensorProto.FLOAT)
+    onnx.save(
+        model(nodes, {"w": integers, "steps": steps, "zeros": zeros}, (1, 4, 6, 8), 13, ["y"]), str(tmp_path / "m.onnx")
+    )
+    with pytest.raises(ToolError, match="rounding at run time"):
+        read(tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_what_names_no_machine_is_answered(name: str) -> None:
 
 
 def test_compile_says_what_a_machine_without_a_board_rests_on(tmp_path: Path) -> None:
-    network = Path(lowwatt.__file__).parent / "zoo/yolox_fpga_cpu.lwg"
+    network = Path(lowwatt.__file__).parent / "zoo/yolox_fpga_person.lwg"
     program = tmp_path / "p.lwp"
     result = CliRunner().invoke(app, ["compile", str(network), "-t", "0x101000016010403@zcu104", "-o", str(program)])
     assert result.exit_code == 0, result.output

@@ -1,4 +1,4 @@
-"""Verbs that turn a graph into what the chip takes: quantize, export, compile, check."""
+"""Verbs that turn a graph into what the chip takes: export, compile, check."""
 
 from __future__ import annotations
 
@@ -7,39 +7,9 @@ from typing import Annotated
 
 import typer
 
-from lowwatt.cli.console import StageProgress, messages, output, print_json
+from lowwatt.cli.console import messages, output, print_json
 from lowwatt.cli.options import Json, Network, Overrides, Schedule, Target
 from lowwatt.errors import ToolError
-from lowwatt.recipe import load_recipe
-
-
-def quantize(
-    file: Annotated[Path, typer.Argument(help="Trained model, float graph or ONNX.", show_default=False)],
-    data: Annotated[
-        str, typer.Option(help="Folder of a COCO data set to calibrate and measure on, or sample.")
-    ] = "sample",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Quantized graph to write.")] = Path("quantized.lwg"),
-    calibration: Annotated[str, typer.Option(help="minmax or mse (least-squares fix points).")] = "mse",
-    images: Annotated[int, typer.Option(min=1, help="Calibration images, from the training split.")] = 128,
-    evaluate: Annotated[bool, typer.Option(help="Measure AP before and after on the val split.")] = True,
-    json: Json = False,
-) -> None:
-    """Quantize to INT8 and print accuracy before and after: FP32, fake-quantized, integer.
-
-    Example: lowwatt quantize runs/train/model.safetensors --data coco -o quantized.lwg
-    """
-    from lowwatt.verbs.quantize import quantize_file
-
-    settings = load_recipe(None, [f"quant.calibration={calibration}", f"quant.images={images}"]).quant
-    result = quantize_file(file, data, out, settings, evaluate, StageProgress)
-    if json:
-        print_json(result)
-        return
-    for op, nodes in result["float"].items():
-        messages.print(f"{op} has no INT8 form: {len(nodes)} stay in float on the host, first {nodes[0]}")
-    for stage, value in result["accuracy"].items():
-        output.print(f"{stage:12} AP {value:.4f}")
-    output.print(f"quantized: {out}")
 
 
 def export(
@@ -174,7 +144,6 @@ def _rewrite(file: Path, target: str | None, overrides: list[str], out: Path | N
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    app.command()(quantize)
     app.command()(export)
     app.command("compile")(compile_)
     app.command()(check)

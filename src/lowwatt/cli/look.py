@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lowwatt.cli.console import messages, output, print_json
-from lowwatt.cli.options import Json
+from lowwatt.cli.options import Json, Labels, Pixels
 from lowwatt.errors import ToolError
 
 PROGRAM = ".lwp"
@@ -44,7 +44,7 @@ def detect(
         list[str], typer.Argument(metavar="IMAGE|FOLDER|GLOB...", help="What to look at.", show_default=False)
     ],
     model: Annotated[
-        Path | None, typer.Option("--model", "-m", help="Program, graph or model; default: the packaged one.")
+        Path | None, typer.Option("--model", "-m", help="Program, graph, model or ONNX; default: the packaged one.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the images with boxes.")] = Path("detections"),
     backend: Annotated[
@@ -53,6 +53,8 @@ def detect(
     conf: Annotated[float, typer.Option(min=0, max=1, help="Least score of a box.")] = 0.25,
     iou: Annotated[float, typer.Option(min=0, max=1, help="Overlap above which the weaker box goes.")] = 0.65,
     max_det: Annotated[int, typer.Option(min=1, help="Most boxes of an image.")] = 100,
+    labels: Labels = None,
+    pixels: Pixels = "",
     json: Json = False,
 ) -> None:
     """Draw the boxes of a detector on images.
@@ -61,7 +63,8 @@ def detect(
     """
     from lowwatt.verbs.detect import detect_images
 
-    rows = detect_images(sources, model, out, backend, conf=conf, iou=iou, max_det=max_det)
+    settings: dict[str, Any] = {"conf": conf, "iou": iou, "max_det": max_det, "labels": labels, "pixels": pixels}
+    rows = detect_images(sources, model, out, backend, tell=messages.print, **settings)
     failed = [row for row in rows if row["error"]]
     if json:
         print_json(rows)

@@ -12,6 +12,17 @@ Network = Annotated[
     Path,
     typer.Argument(metavar="FILE|RECIPE", help="Graph, model, ONNX, xmodel or recipe.", show_default=False),
 ]
+Labels = Annotated[
+    Path | None,
+    typer.Option(help="Class names, one a line, of a network that was trained elsewhere and names none."),
+]
+Pixels = Annotated[
+    str,
+    typer.Option(
+        help="What a network that was trained elsewhere takes, where its kind takes something else as a rule: raw, "
+        "unit, unit-bgr, tf, torch or caffe."
+    ),
+]
 Target = Annotated[
     str,
     typer.Option(

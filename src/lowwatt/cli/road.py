@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lowwatt.cli.console import StageProgress, messages, output, print_json, stage_done
-from lowwatt.cli.options import Json, Overrides
+from lowwatt.cli.options import Json, Labels, Overrides, Pixels
 from lowwatt.recipe import load_recipe
 
 RecipePath = Annotated[Path, typer.Argument(help="Recipe (YAML); recipes/ holds examples.", show_default=False)]
@@ -65,34 +65,71 @@ def train(
         output.print(f"model: {road.model_path}")
 
 
+def qat(
+    model: Annotated[Path, typer.Argument(help="Trained model (.safetensors).", show_default=False)],
+    overrides: Overrides = None,
+    data: Annotated[str, typer.Option(help="Folder of the COCO data set that it was trained on.")] = "sample",
+    out: OutFolder = Path("runs/qat"),
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted run in the same folder.")] = False,
+    max_drop: Annotated[float, typer.Option(min=0, help="AP lost above which the verdict is red.")] = 0.05,
+    json: Json = False,
+) -> None:
+    """Fine-tune a trained detector on the integers of its target; prints accuracy before and after.
+
+    Settings are those of a recipe's qat section. The model keeps its own names, and loads where the float model did.
+
+    Example: lowwatt qat runs/a/model.safetensors --data coco qat.epochs=2 qat.quantizer=lsq --out runs/qat
+    """
+    from lowwatt.cli.quantize import print_accuracy, print_verdict
+    from lowwatt.verbs.qat import QatJob, qat_file
+
+    result = qat_file(QatJob(model, data, out, overrides or [], resume, max_drop), StageProgress, messages.print)
+    if json:
+        print_json(result)
+    else:
+        print_accuracy("AP", result["accuracy"])
+        output.print(f"model: {result['model']}")
+        output.print(f"quantized: {result['quantized']}")
+    print_verdict(result["verdict"])
+
+
 def evaluate(
     file: Annotated[
         Path,
-        typer.Argument(help="Model, graph, program or xmodel with a detection head.", show_default=False),
+        typer.Argument(help="Model, graph, program or xmodel with a head, or a published ONNX.", show_default=False),
     ],
-    data: Annotated[str, typer.Option(help="Folder of a COCO data set, or sample for the embedded set.")] = "sample",
+    data: Annotated[str, typer.Option(help="Folder of the data set, or sample for the embedded one.")] = "sample",
     annotations: Annotated[str, typer.Option(help="Annotation file in that folder.")] = "val.json",
     backend: Annotated[
         str, typer.Option(help="reference, core, onnxruntime or simulator; auto picks by the file.")
     ] = "auto",
     limit: Annotated[int, typer.Option(min=0, help="Use the first N images; 0: all.")] = 0,
+    labels: Labels = None,
+    pixels: Pixels = "",
     json: Json = False,
 ) -> None:
-    """Measure AP on a labelled data set.
+    """Measure AP of a detector, or top-1 and top-5 of a classifier, on a labelled data set.
+
+    A classifier's folder holds images/ and labels.txt: FILE CLASS, one line an image.
 
     Example: lowwatt eval runs/train/model.safetensors --data coco
+    Example: lowwatt eval yolox_nano.onnx --data coco
+    Example: lowwatt eval mobilenetv2.onnx --data imagenet
     """
     from lowwatt.verbs.evaluate import evaluate_file
 
-    ap = evaluate_file(file, data, annotations, backend, limit, StageProgress("eval"))
+    progress = StageProgress("eval")
+    foreign: dict[str, Any] = {"labels": labels, "pixels": pixels, "tell": messages.print}
+    table = evaluate_file(file, data, annotations, backend, limit, progress, **foreign)
     if json:
-        print_json(ap)
+        print_json(table)
     else:
-        output.print("\n".join(f"{key:8} {value:.4f}" for key, value in ap.items() if isinstance(value, float)))
+        output.print("\n".join(f"{key:8} {value:.4f}" for key, value in table.items() if isinstance(value, float)))
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     app.command()(produce)
     app.command()(train)
+    app.command()(qat)
     app.command("eval")(evaluate)

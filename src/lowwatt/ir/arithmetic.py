@@ -84,7 +84,7 @@ def quantize(x: Array, quant: QuantParams, round_mode: str | None = None) -> Arr
         raise ToolError("cannot quantize the values", why="some are not a number (NaN)")
     wide = np.float64 if quant.is_power_of_two else np.float32
     steps = ROUNDINGS[mode]((np.asarray(x, wide) / quant.step(np.ndim(x)).astype(wide)).astype(np.float64))
-    return saturate(steps + quant.zero_point, quant).astype(integer_type(quant))
+    return saturate(steps + quant.zeros(np.ndim(x)), quant).astype(integer_type(quant))
 
 
 def integer_type(quant: QuantParams) -> np.dtype[Any]:

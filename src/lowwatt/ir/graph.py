@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from lowwatt.errors import ToolError
 from lowwatt.types import Array, QuantParams, Shape
 
@@ -54,7 +56,8 @@ class Node:
 class Graph:
     """Nodes (topological), the tensors they name, and `meta`: json-able facts that travel along.
 
-    Known keys of `meta`: preprocess, head, labels, category_ids (see `lowwatt.ir.meta`), source.
+    Known keys of `meta`: preprocess, head, classifier, labels, category_ids (see `lowwatt.ir.meta`), source, and notes,
+    what a user should know of how the graph was read.
     """
 
     name: str = "graph"
@@ -164,6 +167,13 @@ class Graph:
             {k: copy.copy(t) for k, t in self.tensors.items()},
             copy.deepcopy(self.meta),
         )
+
+    def set_constant(self, name: str, data: Array) -> None:
+        """Give a float constant another value of its shape; copies of the graph keep the old one."""
+        tensor = self.tensor(name)
+        if not tensor.is_constant or tensor.shape != data.shape:
+            raise ToolError("the constant cannot take this value", where=name, why=f"shape {data.shape}")
+        tensor.data = np.ascontiguousarray(data, np.float32)
 
     def replace_uses(self, old: str, new: str) -> None:
         """Let every reader of tensor `old`, and the outputs, read `new` instead."""

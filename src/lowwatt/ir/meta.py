@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph
-from lowwatt.types import DetectionHead, Preprocess
+from lowwatt.types import ClassHead, DetectionHead, Preprocess
 
 _T = TypeVar("_T")
 _LARGEST_SIDE = 1 << 14
@@ -55,6 +55,23 @@ def set_head(graph: Graph, head: DetectionHead, labels: Sequence[str], category_
     graph.meta["category_ids"] = list(category_ids)
 
 
+def set_classifier(graph: Graph, head: ClassHead, labels: Sequence[str]) -> None:
+    """Store that the output holds one number a class, and what the classes are called (empty: only numbered)."""
+    graph.meta["classifier"] = dataclasses.asdict(head)
+    graph.meta["labels"] = list(labels)
+
+
+def classifier(graph: Graph) -> ClassHead | None:
+    """How a classifier's output is read; None where the graph is none."""
+    stored = graph.meta.get("classifier")
+    if stored is None:
+        return None
+    found = _read(graph, "classifier", stored, ClassHead)
+    if found.output not in graph.outputs or graph.tensor(found.output).shape[-1:] != (found.num_classes,):
+        raise _wrong(graph, "classifier", f"output {found.output} of {found.num_classes} classes")
+    return found
+
+
 def head(graph: Graph) -> DetectionHead:
     """How the outputs are read; ToolError where the graph is no detector of ours."""
     stored = graph.meta.get("head")
@@ -62,6 +79,7 @@ def head(graph: Graph) -> DetectionHead:
         raise ToolError(
             "the graph has no detection head",
             where=graph.name,
+            why="it is a classifier" if "classifier" in graph.meta else "",
             hint="detect and eval need a model made by `lowwatt train` or `lowwatt produce`",
         )
     found = _read(graph, "head", stored, DetectionHead)

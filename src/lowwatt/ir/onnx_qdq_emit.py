@@ -84,7 +84,10 @@ class QdqEmitter(Emitter):
     def _scales(self, quant: QuantParams, tensor: str, channels: int) -> list[str]:
         """Scales and zero points by channel. A depthwise layer has several output channels for each input channel."""
         scales = np.repeat(np.asarray(quant.scale, np.float32), channels // np.size(quant.scale))
-        zeros = self.constant(f"zeros.{channels}.{integer_type(quant)}", np.zeros(channels, integer_type(quant)))
+        points = np.repeat(
+            np.asarray(quant.zero_points or 0, integer_type(quant)), channels // max(1, len(quant.zero_points))
+        )
+        zeros = self.constant(f"{tensor}.zeros" if quant.zero_points else f"zeros.{channels}.{points.dtype}", points)
         return [self.constant(f"{tensor}.scales", scales), zeros]
 
     def fix(self, tensor: str) -> int:

@@ -3,6 +3,8 @@
 Inputs and outputs keep their ONNX names; feature maps become NHWC, and `meta["source_layout"]` says which inputs and
 outputs the file has as NCHW. A node is named after the value it makes, its origin is the ONNX node's name. What depends
 on constants or shapes alone is computed while reading, so shapes must be static (a free batch dimension becomes 1).
+Weights that a file stores as integers behind a DequantizeLinear are such constants; where it also rounds activations at
+run time (DynamicQuantizeLinear and back), the rounding is left out, and `meta["notes"]` says so.
 """
 
 from __future__ import annotations
@@ -75,6 +77,7 @@ class _Reader:
         self._builder = LayoutBuilder(model.graph.name or "graph")
         self._values: dict[str, Value] = {}
         self._metadata = {entry.key: entry.value for entry in model.metadata_props}
+        self._unrounded: dict[str, str] = {}
 
     def graph(self, name: str) -> Graph:
         """The whole model."""
@@ -87,11 +90,13 @@ class _Reader:
         graph = self._builder.finish(outputs)
         graph.name = graph.name or name
         graph.meta.update(read_meta(self._metadata))
+        if self._unrounded:
+            graph.meta["notes"] = [f"the file rounds at run time, left out here: {', '.join(self._unrounded.values())}"]
         return graph
 
     def _refuse_quantized(self) -> None:
         for node in self._graph.node:
-            if "QuantizeLinear" in node.op_type or "Integer" in node.op_type:
+            if node.op_type == "QuantizeLinear" or node.op_type.startswith("QLinear") or "Integer" in node.op_type:
                 raise ToolError(
                     f"the model is quantized already ({node.op_type})",
                     where=node.name or "".join(node.output[:1]),
@@ -130,6 +135,14 @@ class _Reader:
             self._store(node, [_shape_constant(node, inputs[0])])
         elif all(v is None or v.data is not None for v in inputs):
             self._store(node, self._compute(node, inputs))
+        elif node.op_type == "DynamicQuantizeLinear":
+            self._unrounded[node.output[0]] = name
+            self._store(node, inputs * 3)
+        elif node.op_type == "DequantizeLinear" and node.input[0] in self._unrounded:
+            self._store(node, inputs[:1])
+        elif any(i in self._unrounded for i in node.input):
+            why = "something else than DequantizeLinear reads the integers"
+            raise ToolError("the rounding at run time cannot be left out", where=name, why=why)
         else:
             rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
             if rule is None:

@@ -90,6 +90,7 @@ def _quant(quant: QuantParams, dtype: str) -> str:
         words = f"fix {quant.fix_point}"
     elif isinstance(quant.scale, tuple):
         words = f"scale {';'.join(map(repr, quant.scale))} axis {quant.axis}"
+        words += f" zeros {';'.join(map(str, quant.zero_points))}" if quant.zero_points else ""
     else:
         words = f"scale {quant.scale!r} zero {quant.zero_point}"
     bits, signed = _default_format(dtype)
@@ -278,9 +279,12 @@ def _read_quant(words: list[str], dtype: str) -> QuantParams | None:
         return QuantParams.power_of_two(fix_point, bits, signed)
     if set(given) == {"scale", "zero"}:
         return QuantParams(_scale(given["scale"]), int(given["zero"]), bits, signed, None, narrow, rounding)
-    if set(given) == {"scale", "axis"}:
+    if set(given) - {"zeros"} == {"scale", "axis"}:
         scales = tuple(_scale(text) for text in given["scale"].split(";"))
-        return QuantParams(scales, 0, bits, signed, int(given["axis"]), narrow, rounding)
+        zeros = tuple(map(int, given["zeros"].split(";"))) if "zeros" in given else ()
+        if zeros and len(zeros) != len(scales):
+            raise ValueError(f"{len(scales)} scales and {len(zeros)} zero points")
+        return QuantParams(scales, 0, bits, signed, int(given["axis"]), narrow, rounding, zeros)
     raise ValueError(f"expected `fix N`, `scale S zero Z` or `scale S;S axis A`, found {' '.join(words)}")
 
 

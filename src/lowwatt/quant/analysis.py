@@ -1,4 +1,4 @@
-"""Where quantization loses: signal to noise of every tensor, integers against the float network."""
+"""Where quantization loses: signal to noise of every tensor and every output, integers against the float network."""
 
 from __future__ import annotations
 
@@ -24,6 +24,18 @@ def snr_db(signal: Array, approximation: Array) -> float:
     noise = float(((signal - approximation) ** 2).sum())
     power = float((signal**2).sum())
     return math.inf if noise == 0 else 10 * math.log10(max(power, 1e-30) / noise)
+
+
+def cosine(signal: Array, approximation: Array) -> float:
+    """Cosine of the angle between two tensors as vectors; 1 where both are zero."""
+    a, b = signal.astype(np.float64).ravel(), approximation.astype(np.float64).ravel()
+    size = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / size if size else float(not a.any() and not b.any())
+
+
+def output_snr(real: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """dB of each output of a network, at most 100."""
+    return {name: min(100.0, snr_db(value.numpy(), found[name].numpy())) for name, value in real.items()}
 
 
 def accumulated_snr(floating: Graph, quantized: Graph, image: Array) -> dict[str, float]:

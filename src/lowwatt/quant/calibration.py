@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from lowwatt.errors import ToolError
-from lowwatt.ir.graph import Graph
+from lowwatt.ir.graph import Graph, Node
+from lowwatt.ir.ops.activation import real_activation
+from lowwatt.quant.equalize import BALANCED
 from lowwatt.quant.executor import TorchExecutor
 from lowwatt.quant.fit import Samples, fit
 from lowwatt.quant.plan import Params, Plan, Slot
@@ -19,6 +21,9 @@ from lowwatt.types import Array, QuantParams
 
 BINS = 2048
 """Bins on either side of zero. Ranges grow by powers of two, so that old bins merge without a remainder."""
+
+CURVES = ("silu", "sigmoid", "tanh", "hard_swish", "hard_sigmoid", "relu", "relu6")
+"""Activations behind which a tensor's error counts."""
 
 EMA = 0.9
 """Weight of the past in the moving extremes."""
@@ -66,7 +71,16 @@ def _halved(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return merged
 
 
-def samples_of(histograms: Sequence[Histogram]) -> Samples:
+def merged(histograms: Sequence[Histogram]) -> Histogram:
+    """Histogram of all values of several; the moving extremes are averaged."""
+    exponent = max(h.exponent for h in histograms)
+    counts = np.sum([h.at(exponent) for h in histograms], 0)
+    moving = np.mean([h.moving or (h.low, h.high) for h in histograms], 0)
+    low, high = min(h.low for h in histograms), max(h.high for h in histograms)
+    return Histogram(exponent, counts, low, high, (float(moving[0]), float(moving[1])))
+
+
+def samples_of(histograms: Sequence[Histogram], curve: Callable[[Array], Array] | None = None) -> Samples:
     """Values of tensors that share one scale, each tensor counting as often as it has elements."""
     exponent = max(h.exponent for h in histograms)
     counts = np.sum([h.at(exponent) for h in histograms], 0)
@@ -79,6 +93,7 @@ def samples_of(histograms: Sequence[Histogram]) -> Samples:
         np.array([min(h.low for h in histograms)]),
         np.array([max(h.high for h in histograms)]),
         (np.array([min(m[0] for m in moving)]), np.array([max(m[1] for m in moving)])),
+        curve or _straight,
     )
 
 
@@ -105,11 +120,29 @@ def calibrate(graph: Graph, plan: Plan, histograms: Mapping[str, Histogram], met
     params: dict[str, QuantParams] = {}
     for slots in plan.groups().values():
         chosen = "minmax" if any(slot.name in graph.inputs for slot in slots) else method
-        quant = fit(samples_of([histograms[slot.name] for slot in slots]), slots[0].format, chosen)
+        curve = _curve(graph, slots[0].name) if len(slots) == 1 else None
+        quant = fit(samples_of([histograms[slot.name] for slot in slots], curve), slots[0].format, chosen)
         params.update({slot.name: quant for slot in slots})
     for slot in (*plan.of_kind("weights"), *plan.of_kind("constant")):
         params[slot.name] = fit_constant(graph, slot, method)
     return params | biases(graph, plan, params, method)
+
+
+def _straight(x: Array) -> Array:
+    return x
+
+
+def _curve(graph: Graph, name: str) -> Callable[[Array], Array] | None:
+    """What the one reader of a tensor makes of its values, where it is an activation; else the values themselves."""
+    readers = [node for node in graph.nodes if name in node.inputs]
+    if len(readers) != 1 or name in graph.outputs:
+        return None
+    op = readers[0].op
+    if op == "batch_norm":  # behind it a curve, flat below the range that its channels are balanced to
+        return lambda x: np.maximum(x, -BALANCED)
+    if op not in CURVES:
+        return None
+    return lambda x: real_activation(op, x)
 
 
 def fit_constant(graph: Graph, slot: Slot, method: str) -> QuantParams:
@@ -121,22 +154,27 @@ def fit_constant(graph: Graph, slot: Slot, method: str) -> QuantParams:
 
 
 def biases(graph: Graph, plan: Plan, params: Params, method: str) -> dict[str, QuantParams]:
-    """Number formats of biases: their own fix point, or at 32 bits the step of the accumulator that they enter."""
+    """Number formats of all biases that carry integers."""
     table: dict[str, QuantParams] = {}
     for node in graph.nodes:
-        slot = plan.slots.get(node.inputs[2]) if len(node.inputs) > 2 else None
-        if slot is None or slot.kind != "bias":
-            continue
-        if slot.format.bits < 32:
-            table[slot.name] = fit_constant(graph, slot, method)
-            continue
-        if node.inputs[0] not in params or node.inputs[1] not in params:
-            continue
-        weights = params[node.inputs[1]].scale
-        source = float(np.asarray(params[node.inputs[0]].scale))
-        channels = graph.tensor(slot.name).shape[0]
-        table[slot.name] = _accumulator(source, weights, channels, slot)
+        table.update(bias_format(graph, plan, node, params, method))
     return table
+
+
+def bias_format(graph: Graph, plan: Plan, node: Node, params: Params, method: str) -> dict[str, QuantParams]:
+    """Number format of a node's bias by its name: its own fix point, or at 32 bits the step of the accumulator that it
+    enters; nothing where there is none.
+    """
+    slot = plan.slots.get(node.inputs[2]) if len(node.inputs) > 2 else None
+    if slot is None or slot.kind != "bias":
+        return {}
+    if slot.format.bits < 32:
+        return {slot.name: fit_constant(graph, slot, method)}
+    if node.inputs[0] not in params or node.inputs[1] not in params:
+        return {}
+    weights = params[node.inputs[1]].scale
+    source = float(np.asarray(params[node.inputs[0]].scale))
+    return {slot.name: _accumulator(source, weights, graph.tensor(slot.name).shape[0], slot)}
 
 
 def _accumulator(source: float, weights: float | tuple[float, ...], channels: int, slot: Slot) -> QuantParams:

@@ -37,7 +37,7 @@ class TorchExecutor:
         constants: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         self.graph = graph
-        self.quantizers = _own_quantizers(graph) if quantizers is None else quantizers
+        self.quantizers = dict(_own_quantizers(graph) if quantizers is None else quantizers)
         given = constants or {}
         self.constants = {t.name: given.get(t.name, torch.from_numpy(_real(t))) for t in graph.constants()}
         self.fixed = {name for name, tensor in graph.tensors.items() if tensor.quant and tensor.quant.is_fixed_point}
@@ -50,7 +50,7 @@ class TorchExecutor:
         for name in self.graph.inputs:
             values[name] = self._finish(name, inputs[name], observe)
         self.run(self.graph.nodes, values, self.graph.outputs, observe)
-        return {name: self._value(name, values) for name in self.graph.outputs}
+        return {name: self._operand(name, values) for name in self.graph.outputs}
 
     def run(
         self,
@@ -64,24 +64,31 @@ class TorchExecutor:
         """
         kept = set(keep)
         for node in nodes:
-            values[node.name] = self._finish(node.name, self._compute(node, values), observe)
+            values[node.name] = self.finished(node, values, observe)
             for name in set(node.inputs):
                 if self._last_use[name] == node.name and name not in kept:
                     values.pop(name, None)
 
-    def _value(self, name: str, values: MutableMapping[str, torch.Tensor]) -> torch.Tensor:
-        """An operand; constants are quantized on their way in."""
+    def finished(
+        self, node: Node, values: MutableMapping[str, torch.Tensor], observe: Observer | None = None
+    ) -> torch.Tensor:
+        """A node's output, quantized."""
+        return self._finish(node.name, self.value(node, values), observe)
+
+    def _operand(self, name: str, values: MutableMapping[str, torch.Tensor]) -> torch.Tensor:
+        """A value, or a constant; constants are quantized on their way in."""
         if name in values:
             return values[name]
         quantizer = self.quantizers.get(name)
         constant = self.constants[name]
         return constant if quantizer is None else quantizer(constant)
 
-    def _compute(self, node: Node, values: MutableMapping[str, torch.Tensor]) -> torch.Tensor:
+    def value(self, node: Node, values: MutableMapping[str, torch.Tensor]) -> torch.Tensor:
+        """What a node computes, before its output is quantized."""
         rule = spec(node.op).torch
         if rule is None:
             raise ToolError(f"{node.op} cannot run on torch", where=node.name)
-        value: torch.Tensor = rule(torch, node, [self._value(name, values) for name in node.inputs])
+        value: torch.Tensor = rule(torch, node, [self._operand(name, values) for name in node.inputs])
         if node.op == "avg_pool" and node.name in self.fixed:
             factor, shift = dpu_average_factor(node.attrs["kernel"])
             value = value * (float(np.prod(node.attrs["kernel"])) * factor / 2**shift)
@@ -100,8 +107,9 @@ def fake_quantize(value: torch.Tensor, quant: QuantParams) -> torch.Tensor:
     """Round as the format says, saturate, and return to real values. No gradient: see `lowwatt.quant.quantizers`."""
     scale = quant.scale if isinstance(quant.scale, float) else torch.from_numpy(quant.step(value.ndim)).to(value)
     steps = value / scale
-    integers = ROUNDINGS[quant.rounding](steps) + quant.zero_point
-    return (integers.clamp(quant.qmin, quant.qmax) - quant.zero_point) * scale
+    zero = torch.from_numpy(quant.zeros(value.ndim)).to(value) if quant.zero_points else quant.zero_point
+    integers = ROUNDINGS[quant.rounding](steps) + zero
+    return (integers.clamp(quant.qmin, quant.qmax) - zero) * scale
 
 
 ROUNDINGS: dict[str, Quantizer] = {

@@ -7,7 +7,7 @@ scale, one for each channel of weights with a scale each. A row of an activation
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,9 @@ FINEST_STEP = 2.0**-18
 class Samples:
     """`values` (rows, n) with `counts` (rows, n, or 1 each), and the exact extremes `low`, `high` (rows).
 
-    `moving` are extremes as a moving average over batches sees them; the extremes themselves for constants.
+    `moving` are extremes as a moving average over batches sees them; the extremes themselves for constants. `curve` is
+    what the one reader of the tensor makes of it (a SiLU, say): errors count behind it, so that a range need not span
+    what the curve flattens.
     """
 
     values: Floats
@@ -44,6 +46,7 @@ class Samples:
     low: Floats
     high: Floats
     moving: tuple[Floats, Floats]
+    curve: Callable[[Array], Array] = lambda x: x
 
     @classmethod
     def of_constant(cls, data: Array, axis: int | None) -> Samples:
@@ -72,7 +75,8 @@ def fit(samples: Samples, format: NumberFormat, method: str, axis: int | None = 
     scales, zeros = scale_of(METHODS[method](samples, format), format)
     if axis is None:
         return _params(float(scales[0]), int(zeros[0]), format)
-    return _params(tuple(map(float, scales)), 0, format, axis)
+    points = tuple(map(int, zeros)) if zeros.any() else ()
+    return replace(_params(tuple(map(float, scales)), 0, format, axis), zero_points=points)
 
 
 def _params(scale: float | tuple[float, ...], zero: int, format: NumberFormat, axis: int | None = None) -> QuantParams:
@@ -93,10 +97,10 @@ def scale_of(limits: Range, format: NumberFormat) -> tuple[Floats, Floats]:
 
 
 def squared_error(samples: Samples, scales: Floats, zeros: Floats, format: NumberFormat) -> Floats:
-    """Sum of squared differences that rounding and clipping cause, by row."""
+    """Sum of squared differences that rounding and clipping cause, behind the curve, by row."""
     steps = ROUNDINGS[format.rounding](samples.values / scales[:, None]) + zeros[:, None]
     real = (np.clip(steps, *format.limits) - zeros[:, None]) * scales[:, None]
-    error: Floats = (samples.counts * (real - samples.values) ** 2).sum(1)
+    error: Floats = (samples.counts * (samples.curve(real) - samples.curve(samples.values)) ** 2).sum(1)
     return error
 
 
@@ -150,7 +154,8 @@ def _shrink(samples: Samples, format: NumberFormat, limits: Range, end: str) -> 
 def _kl(samples: Samples, format: NumberFormat) -> Range:
     """Least Kullback-Leibler divergence between the values and their rounded ones, over shrunken ranges.
 
-    As TensorRT's calibrator (Migacz, GTC 2017): what a range cuts off is counted into its last bin.
+    As TensorRT's calibrator (Migacz, GTC 2017): what a range cuts off is counted into its last bin, and zeros, which
+    any range represents, do not count.
     """
     if np.ndim(samples.counts) == 0:
         return _mse(samples, format)  # weights have no histogram; nobody calibrates them by divergence
@@ -167,6 +172,7 @@ def _divergence(samples: Samples, scales: Floats, zeros: Floats, format: NumberF
     values, counts = samples.values[0], np.broadcast_to(samples.counts, samples.values.shape)[0]
     qmin, qmax = format.limits
     steps = np.rint(values / scales[0]) + zeros[0]
+    counts = np.where(steps == zeros[0], 0.0, counts)
     inside = (steps >= qmin) & (steps <= qmax)
     levels = np.clip(steps, qmin, qmax).astype(int) - qmin
     clipped = np.where(inside, counts, 0.0)

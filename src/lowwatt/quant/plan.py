@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from lowwatt.errors import ToolError
@@ -38,11 +38,15 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All slots of a prepared float graph, and why the other activations stay in float."""
+    """All slots of a prepared float graph, and why the other activations stay in float.
+
+    `spared` are nodes that could run on integers and are to stay in float, because they lose too much.
+    """
 
     scheme: Scheme
     slots: dict[str, Slot]
     floats: dict[str, str] = field(default_factory=dict)
+    spared: frozenset[str] = frozenset()
 
     def groups(self) -> dict[str, list[Slot]]:
         """Slots of activations that share one scale, by the group's name; groups of one included."""
@@ -68,10 +72,10 @@ class Plan:
         return replace(self, slots={n: s for n, s in self.slots.items() if n not in gone}, floats=floats)
 
 
-def make_plan(graph: Graph, scheme: Scheme) -> Plan:
+def make_plan(graph: Graph, scheme: Scheme, spared: Collection[str] = ()) -> Plan:
     """Apply a scheme's rules to a prepared float graph (folded, activations fused: `prepare_for_quantization`)."""
     unsupported(graph, scheme)
-    planner = _Planner(graph, scheme)
+    planner = _Planner(graph, scheme, frozenset(spared))
     for node in graph.nodes:
         if node.name in planner.integer:
             planner.place(node)
@@ -118,9 +122,9 @@ def _runs(node: Node, scheme: Scheme) -> bool:
 class _Planner:
     """Collects slots while the rules walk over the nodes."""
 
-    def __init__(self, graph: Graph, scheme: Scheme) -> None:
-        self.graph, self.scheme = graph, scheme
-        floating = float_nodes(graph, scheme)
+    def __init__(self, graph: Graph, scheme: Scheme, spared: frozenset[str]) -> None:
+        self.graph, self.scheme, self.spared = graph, scheme, spared
+        floating = float_nodes(graph, scheme) | spared
         self.integer = {node.name for node in graph.nodes if node.name not in floating}
         self.slots: dict[str, Slot] = {}
         self.parent: dict[str, str] = {}
@@ -186,9 +190,11 @@ class _Planner:
         """The plan, groups resolved."""
         slots = {n: replace(s, group=self._root(n)) if n in self.parent else s for n, s in self.slots.items()}
         why = {node.name: self._why_float(node) for node in self.graph.nodes if node.name not in slots}
-        return Plan(self.scheme, slots, why)
+        return Plan(self.scheme, slots, why, self.spared)
 
     def _why_float(self, node: Node) -> str:
+        if node.name in self.spared:
+            return "spared: on integers it would lose more than other layers"
         if node.name in self.integer:
             return f"nothing that runs on integers reads it, and {self.scheme.name} quantizes what is read"
         if _runs(node, self.scheme):

@@ -1,18 +1,17 @@
-"""Post-training quantization in one call: prepare, calibrate, choose fix points, make legal, verify."""
+"""Post-training quantization in one call: prepare, plan, calibrate, improve, make legal, verify."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from lowwatt.errors import ToolError
 from lowwatt.ir import meta
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.ir.passes import prepare_for_quantization
 from lowwatt.quant import vitis
-from lowwatt.quant.calibration import calibrate, collect
+from lowwatt.quant.effort import Progress, State, StepNote, Work, run_steps
 from lowwatt.quant.plan import Params, Plan, apply, float_nodes, make_plan
 from lowwatt.quant.readers import part_readers
 from lowwatt.quant.scheme import Scheme, load_scheme
@@ -21,18 +20,31 @@ from lowwatt.types import Array
 
 @dataclass(frozen=True, slots=True)
 class QuantReport:
-    """A quantization: the prepared float graph and its integers, tensor for tensor; plan and formats behind them."""
+    """A quantization: a float graph and its integers, tensor for tensor; plan and formats behind them.
+
+    `floating` has the function of the network that was given, prepared and perhaps equalised.
+    `changed` is the float graph after the steps (biases corrected, say): its constants, rounded, are the integers.
+    `notes` tell what each step brought, `warnings` what is wrong with the calibration images.
+    """
 
     floating: Graph
+    changed: Graph
     quantized: Graph
     images: int
     plan: Plan
     params: Params
+    notes: list[StepNote] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def is_fixed_point(self) -> bool:
+        """Whether these are the DPU's integers, which the compiled core computes."""
+        return self.plan.scheme.legality == "dpu"
 
     @property
     def float_nodes(self) -> list[Node]:
         """Operators that run in float, on the host of a DPU (docs/architecture.md, "Float islands")."""
-        floating = float_nodes(self.floating, self.plan.scheme)
+        floating = float_nodes(self.floating, self.plan.scheme) | self.plan.spared
         return [node for node in self.quantized.nodes if node.name in floating]
 
 
@@ -42,51 +54,51 @@ def quantize(
     *,
     scheme: str | Path | Scheme = "vitis",
     calibration: str | None = None,
-    progress: Callable[[int], None] | None = None,
+    effort: str = "fast",
+    float_share: float = 0.0,
+    progress: Progress | None = None,
 ) -> QuantReport:
     """Quantize a float graph after training.
 
-    `batches` yields float32 NHWC arrays as the network sees them (0…255); one pass over them serves all tensors.
+    `batches` yields float32 NHWC arrays as the network sees them (0…255); all of them are kept in memory.
     `scheme` is a target's number format and rules: a name of `scheme_names()`, or a YAML file of one's own.
-    `calibration` is a method of `lowwatt.quant.fit.METHODS`; the scheme's own where None. Operators without an
-    INT8 form stay in float between quantized tensors (`QuantReport.float_nodes`); ToolError for one that has no rule.
+    `calibration` is a method of `lowwatt.quant.fit.METHODS`; the scheme's own where None. `effort` is a level of
+    `lowwatt.quant.effort.EFFORTS`; `float_share` of the multiply-accumulates may stay in float, in the layers that lose
+    most, where the effort is above fast. Operators without an INT8 form stay in float between quantized tensors
+    (`QuantReport.float_nodes`); ToolError for one that has no rule at all.
 
     >>> # report = lowwatt.quantize(graph, [images]); lowwatt.compile(report.quantized)
     """
     rules = load_scheme(scheme)
+    prepared = prepared_copy(graph, rules)
+    images = list(batches)
+    tell: Progress = progress or (lambda step, share: None)
+    start = State(prepared, prepared, make_plan(prepared, rules), {})
+    work = Work(prepared, images, calibration or rules.calibration, tell, start, float_share)
+    run_steps(work, effort)
+    end = work.state
+    report = report_of(end.base, end.plan, end.params, sum(map(len, images)), end.graph)
+    return replace(report, notes=work.notes, warnings=work.warnings)
+
+
+def prepared_copy(graph: Graph, rules: Scheme) -> Graph:
+    """The graph as plans are made for it: batch norms folded, activations fused as the target fuses them."""
     prepared = graph.copy()
     prepare_for_quantization(prepared, rules.fuse)
     if rules.apart:
         part_readers(prepared, rules)
-    plan = make_plan(prepared, rules)
-    counted = _Counter(batches)
-    histograms = collect(prepared, counted, progress)
-    params = calibrate(prepared, plan, histograms, calibration or rules.calibration)
-    return report_of(prepared, plan, params, counted.images)
+    return prepared
 
 
-def report_of(floating: Graph, plan: Plan, params: Params, images: int) -> QuantReport:
-    """The quantized graph of a plan and its formats, made legal and checked."""
-    if plan.scheme.legality == "dpu":
-        params = vitis.legalize(floating, plan, params)
-    quantized = apply(floating, params).verify()
-    meta.set_scheme(quantized, plan.scheme.name, plan.scheme.exports)
-    broken = vitis.violations(quantized) if plan.scheme.legality == "dpu" else []
+def report_of(floating: Graph, plan: Plan, params: Params, images: int, changed: Graph | None = None) -> QuantReport:
+    """The quantized graph of a plan and its formats, made legal and checked; of `changed` where steps changed it."""
+    scheme, source = plan.scheme, floating if changed is None else changed
+    if scheme.legality == "dpu":
+        params = vitis.legalize(source, plan, params)
+    quantized = apply(source, params).verify()
+    meta.set_scheme(quantized, scheme.name, scheme.exports)
+    broken = vitis.violations(quantized) if scheme.legality == "dpu" else []
     if broken:
-        raise ToolError(
-            "the quantized graph breaks a rule of the target", where=broken[0], hint="please report this graph"
-        )
-    return QuantReport(floating, quantized, images, plan, params)
-
-
-class _Counter:
-    """Batches passed through, counting images."""
-
-    def __init__(self, batches: Iterable[Array]) -> None:
-        self._batches = batches
-        self.images = 0
-
-    def __iter__(self) -> Any:
-        for batch in self._batches:
-            self.images += len(batch)
-            yield batch
+        why = "please report this graph"
+        raise ToolError("the quantized graph breaks a rule of the target", where=broken[0], hint=why)
+    return QuantReport(floating, source, quantized, images, plan, params)

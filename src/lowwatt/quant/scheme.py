@@ -66,8 +66,8 @@ class Scheme(_Settings):
     Tensors that an operator of `share` joins have one format and scale. `bias` None leaves biases in float; 32 bits
     give them the scale of the accumulator. `ends` is the bits of the first and last layers' weights and inputs, None:
     like all others. `legality` names rules between the scales of several tensors. `fuse` are the activations that the
-    target's layers contain. `apart`: layers round what they read for themselves, others read it
-    unrounded. `exports` are the files that its tools read, the usual one first.
+    target's layers contain. `apart`: layers round what they read for themselves, others read it unrounded. `exports`
+    are the files that its tools read, the usual one first.
     """
 
     name: str
@@ -150,8 +150,6 @@ def _checked(scheme: Scheme, where: str) -> Scheme:
             raise ToolError(f"unknown operator {op}", where=where, hint=did_you_mean(op, operator_names()))
     if scheme.activations.per_channel:
         raise ToolError("activations have one scale a tensor", where=where, hint="set per_channel on weights")
-    if scheme.weights.per_channel and not scheme.weights.symmetric:
-        raise ToolError("weights with a scale for each channel are symmetric", where=where)
     return scheme
 
 

@@ -17,10 +17,10 @@ from lowwatt.errors import ToolError, did_you_mean
 from lowwatt.ir import meta
 from lowwatt.ir.arithmetic import quantize
 from lowwatt.ir.graph import Graph
-from lowwatt.letterbox import letterbox, read_image
+from lowwatt.letterbox import letterbox
 from lowwatt.runtime.pipeline import run_stages
 from lowwatt.runtime.postprocess import postprocess
-from lowwatt.runtime.sources import Image, Source, images_of, name_of
+from lowwatt.runtime.sources import Image, Source, images_of, name_of, pixels_of
 from lowwatt.types import Array, Detections, Letterbox, Result
 
 
@@ -40,9 +40,10 @@ class _Frame:
 class Engine:
     """A detector that is ready to run.
 
-    `source` is a Graph, a Program, or the path of any file that `lowwatt.load` reads; `backend` a name or an opened
-    Backend. `conf` is the least score, `iou` the overlap above which the worse of two boxes of one class goes,
-    `max_det` the most boxes of an image; `classes` keeps these labels only (names or indices).
+    `source` is a Graph, a Program, or the path of any file that `lowwatt.load` reads; a float network that was trained
+    elsewhere must end in a head that `ir.heads` knows. `backend` is a name or an opened Backend. `conf` is the least
+    score, `iou` the overlap above which the worse of two boxes of one class goes, `max_det` the most boxes of an image;
+    `classes` keeps these labels only (names or indices).
 
     engine("photo.jpg").detections gives the boxes of one image; engine.stream("folder/") those of many.
     """
@@ -59,6 +60,8 @@ class Engine:
     ) -> None:
         loaded = _load(source)
         self.graph: Graph = loaded if isinstance(loaded, Graph) else loaded.graph
+        if not {"head", "classifier"} & self.graph.meta.keys():
+            loaded = self.graph = _with_head(self.graph)
         self.head = meta.head(self.graph)
         self.labels = meta.labels(self.graph)
         self.preprocess = meta.preprocess(self.graph)
@@ -97,7 +100,7 @@ class Engine:
         frame = _Frame(*numbered)
         try:
             with _timed(frame, "read"):
-                pixels = _pixels(frame.image, self.preprocess.channels)
+                pixels = pixels_of(frame.image, self.preprocess.channels)
             with _timed(frame, "preprocess"):
                 padded, frame.box = letterbox(pixels, self.preprocess)
                 values = padded.astype(np.float32) if self._grid is None else self._grid[padded]
@@ -151,6 +154,15 @@ def _load(source: Any) -> Any:
     return source
 
 
+def _with_head(graph: Graph) -> Graph:
+    """A network from elsewhere, cut before its own decoding; the caller's graph stays whole."""
+    from lowwatt.ir.heads import attach_head
+
+    cut = graph.copy()
+    attach_head(cut)
+    return cut
+
+
 def _indices(classes: Sequence[str | int], labels: Sequence[str]) -> NDArray[np.int64]:
     found = []
     for name in classes:
@@ -161,19 +173,6 @@ def _indices(classes: Sequence[str | int], labels: Sequence[str]) -> NDArray[np.
         else:
             raise ToolError(f"the detector knows no class {name}", hint=did_you_mean(name, labels))
     return np.array(found, np.int64)
-
-
-def _pixels(image: Image, channels: int) -> NDArray[np.uint8]:
-    if not isinstance(image, np.ndarray):
-        return read_image(image, channels)
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
-        raise ToolError(
-            "this is no image",
-            why=f"it is {image.dtype} of shape {image.shape}; uint8 (H, W), (H, W, 1) or (H, W, 3) is expected",
-        )
-    if not image.size:
-        raise ToolError("the image is empty", why=f"its shape is {image.shape}")
-    return image
 
 
 @contextmanager

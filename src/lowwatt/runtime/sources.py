@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowwatt.errors import ToolError
+from lowwatt.letterbox import read_image
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
@@ -39,6 +40,20 @@ def images_of(source: Source) -> Iterator[Image]:
 def name_of(image: Image, frame: int) -> str:
     """What a result calls its image: the path, or the frame's number."""
     return f"frame {frame}" if isinstance(image, np.ndarray) else str(image)
+
+
+def pixels_of(image: Image, channels: int) -> NDArray[np.uint8]:
+    """Pixels of an image, uint8 (H, W) or (H, W, C); a file is decoded to `channels`. ToolError for what is none."""
+    if not isinstance(image, np.ndarray):
+        return read_image(image, channels)
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
+        raise ToolError(
+            "this is no image",
+            why=f"it is {image.dtype} of shape {image.shape}; uint8 (H, W), (H, W, 1) or (H, W, 3) is expected",
+        )
+    if not image.size:
+        raise ToolError("the image is empty", why=f"its shape is {image.shape}")
+    return image
 
 
 def _from_path(source: str | Path) -> Iterator[Image]:

@@ -72,7 +72,13 @@ def _load(recipe: Recipe | str | Path, overrides: Sequence[str]) -> Recipe:
 
 
 class Trainer:
-    """One run: network, average, optimiser, schedule, and the epoch reached."""
+    """One run: network, average, optimiser, schedule, and the epoch reached.
+
+    The network is anything that maps NCHW images to the head's outputs; `lowwatt.quant.qat_training` puts another in.
+    """
+
+    half = True
+    """Whether model.safetensors holds float16."""
 
     def __init__(self, recipe: Recipe, train_data: CocoData, val: CocoData, out: Path, progress: Progress) -> None:
         self.recipe, self.val, self.out, self.progress = recipe, val, out, progress
@@ -82,7 +88,7 @@ class Trainer:
         self.loader = TrainLoader(train_data, preprocess_of(recipe.model), self.settings)
         self.module = self._build()
         self.ema = Ema(self.module, self.settings.ema, self.settings.ema_ramp)
-        self.optimizer = _optimizer(self.module, self.settings)
+        self.optimizer = self._optimizer()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         self.schedule = self.full_schedule = Schedule.of(self.settings, self.loader.batch, self.loader.steps)
         self.limit = TimeLimit(self.settings.minutes * 60) if self.settings.minutes else None
@@ -155,7 +161,7 @@ class Trainer:
     def _step(self, batch: Batch, step: int, plain: bool) -> Losses:
         rate = self.schedule.rate(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("factor", 1.0)
         losses = self._loss(batch, plain)
         value = losses.total.item()
         if not math.isfinite(value):
@@ -178,9 +184,13 @@ class Trainer:
         images = images.contiguous(memory_format=torch.channels_last)
         targets = pad_targets(batch.boxes, batch.labels, self.device)
         with self.autocast:
-            outputs = self.module(images)
+            outputs = self._forward(images)
         height, width = batch.images.shape[1:3]
         return detection_loss(flatten(outputs, (height, width), self.head.strides), targets, l1=plain)
+
+    def _forward(self, images: torch.Tensor) -> Sequence[torch.Tensor]:
+        outputs: Sequence[torch.Tensor] = self.module(images)
+        return outputs
 
     # -- evaluation and files -------------------------------------------------------------------------------
 
@@ -193,7 +203,7 @@ class Trainer:
         self.elapsed += time.perf_counter() - started
         row = self._row(losses, speed, ap)
         self.log.add(row)
-        self._save_state()
+        save_state(self.out / "last.ckpt", self._state())
         self._tell(self.epoch * self.loader.steps, row=row)
 
     def _tell(self, done: int, **info: Any) -> None:
@@ -226,14 +236,15 @@ class Trainer:
             return
         self.best, self.best_epoch = ap.ap, self.epoch
         info = {"epoch": self.epoch, "epochs": self.schedule.epochs, "ap": ap.ap, "ap50": ap.ap50}
-        save(self._model(info), self.out / "model.safetensors")
+        save(self._model(info), self.out / "model.safetensors", self.half)
 
     def _model(self, info: dict[str, Any]) -> Model:
         labels, ids = self.val.labels, self.val.category_ids
         return Model(self.ema.module, self.recipe, labels, ids, self.head, self.loader.preprocess, info)
 
-    def _save_state(self) -> None:
-        state = {
+    def _state(self) -> dict[str, Any]:
+        """All that an interrupted run needs."""
+        return {
             "model_settings": self.recipe.model.model_dump(),
             "labels": list(self.val.labels),
             "module": self.module.state_dict(),
@@ -248,7 +259,6 @@ class Trainer:
             "best_epoch": self.best_epoch,
             "rows": self.log.rows,
         }
-        save_state(self.out / "last.ckpt", state)
 
     # -- building -------------------------------------------------------------------------------------------
 
@@ -260,6 +270,9 @@ class Trainer:
         if self.recipe.model.init:
             load_weights(module, self.recipe.model.init)
         return module.to(self.device, memory_format=torch.channels_last)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return optimizer_of(parameter_groups(self.module, self.settings), self.settings)
 
 
 def _device(settings: TrainSettings) -> torch.device:
@@ -280,11 +293,15 @@ def _autocast(settings: TrainSettings, device: torch.device) -> tuple[Any, bool]
     return torch.autocast(device.type, kind), precision == "fp16"
 
 
-def _optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW; weight decay on convolution weights only (not on biases and batch norm)."""
+def parameter_groups(module: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
+    """Weight decay on convolution weights only (not on biases and batch norm)."""
     decayed = [p for p in module.parameters() if p.ndim > 1]
     others = [p for p in module.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def optimizer_of(groups: list[dict[str, Any]], settings: TrainSettings) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW. A group's `factor`, where it has one, multiplies the rate."""
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=settings.lr, betas=(settings.momentum, _BETA2), fused=True)
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)

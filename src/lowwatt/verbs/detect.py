@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lowwatt.errors import ToolError
 from lowwatt.types import Detections
 
-PACKAGED = "yolox_fpga_cpu"
+PACKAGED = "yolox_fpga_person"
 
 
 def packaged_model() -> Path:
@@ -23,21 +23,32 @@ def packaged_model() -> Path:
 
 
 def detect_images(
-    sources: Sequence[str], model: Path | None, out: Path, backend: str, **options: Any
+    sources: Sequence[str],
+    model: Path | None,
+    out: Path,
+    backend: str,
+    *,
+    labels: Path | None = None,
+    pixels: str = "",
+    tell: Callable[[str], None] = lambda line: None,
+    **options: Any,
 ) -> list[dict[str, Any]]:
     """Run the detector on every image; rows of {source, file, detections, error}.
 
-    One unreadable image does not stop the rest.
+    One unreadable image does not stop the rest. `labels`, `pixels` and `tell` are those of `evaluate_file`.
     """
     from lowwatt.letterbox import read_image
-    from lowwatt.loading import load_graph
+    from lowwatt.loading import load_with_head, read_labels
     from lowwatt.runtime import Engine
     from lowwatt.runtime.draw import draw, save
     from lowwatt.runtime.sources import images_of
 
     images = [str(image) for image in images_of(list(sources))]
     _refuse_overwriting(images, out)
-    graph = load_graph(model or packaged_model())
+    names = () if labels is None else read_labels(labels)
+    graph, line = load_with_head(model or packaged_model(), names, pixels)
+    if line:
+        tell(line)
     engine = Engine(graph, choose_backend(backend, graph.is_quantized), **options)
     rows: list[dict[str, Any]] = []
     taken: set[Path] = set()

@@ -18,7 +18,7 @@ from lowwatt.targets import load_target
 from lowwatt.verbs.compile import untrained_graph
 from lowwatt.verbs.data import calibration_batches, open_split
 from lowwatt.verbs.export import export_graph
-from lowwatt.verbs.quantize import STAGES, ProgressFactory, measure_stage, quantize_on
+from lowwatt.verbs.quantize import ProgressFactory, measure_stage, quantize_on, scheme_of, stages_of, verdict
 
 if TYPE_CHECKING:
     from lowwatt.compiler import Program
@@ -80,6 +80,10 @@ class Road:
 
     def _refuse_unrunnable(self) -> None:
         """Before the first step: a network that the target cannot run is not worth training."""
+        scheme = scheme_of(self.recipe.quant)
+        if scheme.legality != "dpu":
+            hint = "quant.scheme=vitis; for other targets use `lowwatt quantize --scheme` and `lowwatt export`"
+            raise ToolError(f"produce compiles for a DPU, which has no integers of {scheme.name}", hint=hint)
         target = load_target(self.recipe.target)
         graph = untrained_graph(self.recipe, len(self.training_data.labels))
         host = [verdict for verdict in check(graph, target) if verdict.where != "dpu"]
@@ -113,12 +117,13 @@ class Road:
 
     def quantize(self, model: Model) -> QuantReport:
         """Capture the model and quantize it; both graphs are saved."""
-        from lowwatt.ir import store
+        from lowwatt.ir import meta, store
         from lowwatt.loading import graph_of
 
         graph = graph_of(model)
         store.save(graph, self.out / "float.lwg")
-        report = quantize_on(graph, self.training_data, self.recipe.quant, self.progress)
+        batches = calibration_batches(self.training_data, meta.preprocess(graph), self.recipe.quant.images)
+        report = quantize_on(graph, batches, self.recipe.quant, self.progress)
         store.save(report.quantized, self.out / "quantized.lwg")
         self._notes["quantize"] = f"{len(report.quantized.nodes)} nodes, {report.images} calibration images"
         if report.float_nodes:
@@ -154,7 +159,7 @@ class Road:
         """AP of the three stages on the validation split; detections of the integers go to detections.json."""
         from lowwatt.evaluate.coco import to_coco
 
-        for stage in STAGES:
+        for stage in stages_of(report):
             self.accuracy[stage], self.detections = measure_stage(report, stage, self.validation_data, self.progress)
         rows = to_coco(self.detections, self.validation_data.category_ids)
         write_text(self.out / "detections.json", json.dumps(rows))
@@ -163,10 +168,7 @@ class Road:
     @property
     def verdict(self) -> str:
         """Empty, or why the run is not good: more AP lost than the recipe allows."""
-        lost = self.accuracy["FP32"].ap - self.accuracy["integer"].ap
-        if lost <= self.recipe.quant.max_drop:
-            return ""
-        return f"INT8 loses {lost:.3f} AP, more than quant.max_drop={self.recipe.quant.max_drop}"
+        return verdict({stage: ap.ap for stage, ap in self.accuracy.items()}, self.recipe.quant.max_drop)
 
     @property
     def warning(self) -> str:

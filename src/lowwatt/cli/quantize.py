@@ -1,0 +1,167 @@
+"""The quantize verb: integers for a target, with accuracy before and after, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lowwatt.cli.console import StageProgress, messages, output, print_json, print_table
+from lowwatt.cli.options import Json, Labels, Pixels
+from lowwatt.errors import ToolError
+from lowwatt.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from lowwatt.quant.effort import StepNote
+    from lowwatt.quant.sensitivity import LayerError
+
+FLOAT_SHOWN = 3
+LAYERS_SHOWN = 20
+
+
+def quantize(
+    file: Annotated[Path, typer.Argument(help="Trained model, float graph or ONNX.", show_default=False)],
+    data: Annotated[
+        str, typer.Option(help="Folder to calibrate and measure on: a COCO data set, labelled images, or sample.")
+    ] = "sample",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Quantized graph to write.")] = Path("quantized.lwg"),
+    scheme: Annotated[
+        str, typer.Option("--scheme", "-s", help="Target's number format: vitis, onnxruntime, … or your own .yaml.")
+    ] = "vitis",
+    effort: Annotated[str, typer.Option(help="fast (seconds), good (minutes) or best (an hour).")] = "fast",
+    calibration: Annotated[
+        str, typer.Option(help="minmax, ema, percentile, mse, kl or lsq; default: the scheme's.")
+    ] = "",
+    bits: Annotated[str, typer.Option(help="Bits of weights and activations, as W4A8; default: the scheme's.")] = "",
+    float_share: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of the work that may stay in float, where most is lost."),
+    ] = 0.0,
+    images: Annotated[int, typer.Option(min=1, help="Calibration images, from the training split.")] = 128,
+    labels: Labels = None,
+    pixels: Pixels = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write the target's files with made-up ranges to try them, and stop.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print which rule puts integers on which tensor, and stop.")
+    ] = False,
+    analyse: Annotated[
+        bool, typer.Option("--analyse", help="Print the error of each layer, and what 16 bits there would gain.")
+    ] = False,
+    max_drop: Annotated[float, typer.Option(min=0, help="AP points lost above which the verdict is red.")] = 0.05,
+    evaluate: Annotated[bool, typer.Option(help="Measure AP before and after on the val split.")] = True,
+    json: Json = False,
+) -> None:
+    """Quantize to integers and print accuracy before and after: FP32, fake-quantized, as the target computes.
+
+    Example: lowwatt quantize runs/train/model.safetensors --data coco -o quantized.lwg
+    Example: lowwatt quantize yolox_nano.onnx --data coco --scheme onnxruntime --effort good
+    Example: lowwatt quantize model.safetensors --scheme academic --bits W4A4 --explain
+    """
+    from lowwatt.verbs.quantize import QuantizeJob, dry_run_file, explain_file, quantize_file
+
+    settings = load_recipe(None, _overrides(scheme, effort, calibration, bits, float_share, images, max_drop)).quant
+    if explain:
+        lines = explain_file(file, settings, labels).explain()
+        print_json(lines) if json else output.print("\n".join(lines))
+        return
+    job = QuantizeJob(file, data, out, settings, labels, pixels, evaluate, analyse)
+    if dry_run:
+        lines = dry_run_file(job)
+        print_json(lines) if json else output.print("\n".join(lines))
+        return
+    result = quantize_file(job, StageProgress, messages.print)
+    if json:
+        print_json({key: _plain(value) for key, value in result.items()})
+    else:
+        _print(result)
+    print_verdict(result["verdict"])
+
+
+def print_verdict(text: str) -> None:
+    """A red verdict, where there is one, ends the command with status 1."""
+    if text:
+        messages.print("verdict: ", style="bold red", end="")
+        messages.print(text)
+        raise typer.Exit(1)
+
+
+def print_accuracy(measure: str, accuracy: dict[str, float]) -> None:
+    """A line for each stage, with what it lost of FP32."""
+    before = accuracy.get("FP32", 0.0)
+    for stage, value in accuracy.items():
+        lost = f"  ({value - before:+.4f}, {value / before - 1:+.1%})" if stage != "FP32" and before else ""
+        output.print(f"{stage:12} {measure} {value:.4f}{lost}")
+
+
+def _overrides(
+    scheme: str, effort: str, calibration: str, bits: str, float_share: float, images: int, max_drop: float
+) -> list[str]:
+    """The options as settings of a recipe's `quant` section, which checks them."""
+    given = {"scheme": scheme, "effort": effort, "float_share": float_share, "images": images, "max_drop": max_drop}
+    found = [f"quant.{key}={value}" for key, value in given.items()]
+    if calibration:
+        found.append(f"quant.calibration={calibration}")
+    if float_share and effort == "fast":
+        raise ToolError("--float-share compares layers, which takes a minute", hint="add --effort good")
+    if bits:
+        weights, letter, activations = bits.upper().removeprefix("W").partition("A")
+        if not (letter and weights.isdigit() and activations.isdigit()):
+            raise ToolError(f"cannot read --bits {bits}", hint="write W4A8 for 4-bit weights and 8-bit activations")
+        found += [f"quant.weight_bits={weights}", f"quant.activation_bits={activations}"]
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A value of the result as json has it: records become tables."""
+    if not isinstance(value, list):
+        return value
+    return [dataclasses.asdict(v) if dataclasses.is_dataclass(v) and not isinstance(v, type) else v for v in value]
+
+
+def _print(result: dict[str, Any]) -> None:
+    for line in result["warnings"]:
+        messages.print("warning: ", style="bold yellow", end="")
+        messages.print(line)
+    for op, nodes in result["float"].items():
+        more = f" and {len(nodes) - FLOAT_SHOWN} more" if len(nodes) > FLOAT_SHOWN else ""
+        messages.print(f"{op} stays in float on {result['scheme']}: {', '.join(nodes[:FLOAT_SHOWN])}{more}")
+    _print_steps(result["steps"])
+    if result["layers"]:
+        _print_layers(result["layers"])
+    print_accuracy(result["measure"], result["accuracy"])
+    output.print(f"quantized: {result['quantized']}")
+
+
+def _print_steps(notes: Sequence[StepNote]) -> None:
+    for note in notes:
+        kept = "" if note.kept else "  (taken back: it did not help)"
+        messages.print(f"{note.name:18} {note.seconds:6.1f} s  outputs {note.snr_db:5.1f} dB{kept}")
+
+
+def _print_layers(rows: Sequence[LayerError]) -> None:
+    """The layers from which most is to be gained first."""
+    from rich.table import Table
+
+    branches = list(rows[0].alone)[:3]
+    table = Table(box=None, header_style="bold")
+    table.add_column("layer")
+    for title in ("op", "bits", *(f"alone: {b}" for b in branches), "accumulated", "cosine", "16 bits gain"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in sorted(rows, key=lambda row: -row.gain)[:LAYERS_SHOWN]:
+        alone = [f"{row.alone[b]:.1f}" for b in branches]
+        values = [row.op, str(row.bits), *alone, f"{row.accumulated:.1f}", f"{row.cosine:.4f}", f"{row.gain:+.2f} dB"]
+        table.add_row(row.node, *values)
+    print_table(table)
+    if len(rows) > LAYERS_SHOWN:
+        output.print(f"… and {len(rows) - LAYERS_SHOWN} layers with less to gain (all of them: --json)")
+    output.print("dB: signal to noise of the network's outputs (alone), of the layer's own output (accumulated)")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(quantize)

@@ -1,0 +1,222 @@
+"""Effort: one dial from seconds to an hour. Each level is a list of steps; a step that does not help is taken back."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import torch
+
+from lowwatt.errors import ToolError, did_you_mean
+from lowwatt.ir.graph import Graph
+from lowwatt.quant import vitis
+from lowwatt.quant.analysis import output_snr
+from lowwatt.quant.balance import balance
+from lowwatt.quant.bias import correct_biases
+from lowwatt.quant.blocks import cut
+from lowwatt.quant.calibration import Histogram, calibrate, collect, merged
+from lowwatt.quant.calibration_images import check_images, image_warnings
+from lowwatt.quant.equalize import equalize
+from lowwatt.quant.executor import TorchExecutor
+from lowwatt.quant.plan import Params, Plan, apply, float_nodes, make_plan
+from lowwatt.quant.reconstruct import METHODS, BlockReport, Settings, reconstruct
+from lowwatt.quant.spare import worst_layers
+from lowwatt.types import Array
+
+ITERATIONS = 200
+"""Steps of reconstruction a block; ten times as many at the highest effort."""
+
+METHOD: Final = "brecq"
+
+RANKED = 4
+"""Calibration images on which layers are compared."""
+
+JUDGED = 16
+"""Calibration images on which a step is judged."""
+
+Progress = Callable[[str, float], None]
+"""Told the step's name and its share done, 0…1."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepNote:
+    """What a step cost and brought: seconds, and the outputs' signal to noise in dB after it; `kept` or taken back."""
+
+    name: str
+    seconds: float
+    snr_db: float
+    kept: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a quantization stands. `base` is a float network of the original's function (equalised, perhaps), `graph`
+    that network with constants as steps changed them (biases corrected, weights on their grids); `plan` and `params`
+    are its slots and their formats.
+    """
+
+    base: Graph
+    graph: Graph
+    plan: Plan
+    params: Params
+
+    def changed(self, graph: Graph, params: Params) -> State:
+        """With other constants, and the formats as the target allows them."""
+        legal = vitis.legalize(graph, self.plan, params) if self.plan.scheme.legality == "dpu" else params
+        return State(self.base, graph, self.plan, legal)
+
+
+@dataclass(slots=True)
+class Work:
+    """What the steps need: the prepared float network, images, calibration method; and where they stand."""
+
+    original: Graph
+    batches: Sequence[Array]
+    method: str
+    progress: Progress
+    state: State
+    float_share: float = 0.0
+    notes: list[StepNote] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+Step = Callable[[Work], State]
+
+
+def calibrate_ranges(work: Work) -> State:
+    """Formats of all tensors from one pass over the images."""
+    halves = _halves(work)
+    state = work.state
+    work.warnings += image_warnings(state.plan, halves)
+    histograms = {name: merged([half[name] for half in halves]) for name in halves[0]}
+    return state.changed(work.original, calibrate(work.original, state.plan, histograms, work.method))
+
+
+def _halves(work: Work) -> list[dict[str, Histogram]]:
+    """Histograms of every second batch and of the others, so that they can be held against each other."""
+    total, seen = sum(map(len, work.batches)), 0
+    tables = []
+    for half in (work.batches[::2], work.batches[1::2]):
+        if half:
+            tables.append(collect(work.original, half, functools.partial(_tell, work, seen, total)))
+            seen += sum(map(len, half))
+    return tables
+
+
+def _tell(work: Work, before: int, total: int, seen: int) -> None:
+    work.progress("calibrate", (before + seen) / total)
+
+
+def correct_means(work: Work) -> State:
+    """Biases that take back the shifts of rounding."""
+    return _corrected(work, work.state)
+
+
+def _corrected(work: Work, state: State) -> State:
+    return state.changed(*correct_biases(state.base, state.graph, state.plan, state.params, work.batches, work.method))
+
+
+def equalize_channels(work: Work) -> State:
+    """Even channel ranges, formats for them, and means corrected."""
+    scheme = work.state.plan.scheme
+    if scheme.weights.per_channel:
+        even = balance(work.original, work.batches, float_nodes(work.original, scheme))
+    else:
+        even = equalize(work.original)
+    fresh = State(even, even, make_plan(even, scheme), {})
+    params = calibrate(even, fresh.plan, collect(even, work.batches), work.method)
+    return _corrected(work, fresh.changed(even, params))
+
+
+def spare_layers(work: Work) -> State:
+    """The layers that lose most left in float, as far as `float_share` of the multiply-accumulates goes."""
+    state = work.state
+    spared = worst_layers(state.base, state.plan, state.params, _first(work.batches, RANKED), work.float_share)
+    if not spared:
+        return state
+    fresh = State(state.base, state.base, make_plan(state.base, state.plan.scheme, spared), {})
+    params = calibrate(state.base, fresh.plan, collect(state.base, work.batches), work.method)
+    return _corrected(work, fresh.changed(state.base, params))
+
+
+def reconstruct_weights(work: Work) -> State:
+    """Weights of each block rounded so that its output comes near to float, then means corrected."""
+    return _reconstructed(work, ITERATIONS)
+
+
+def reconstruct_longer(work: Work) -> State:
+    """The same with ten times the iterations, from the weights before any reconstruction."""
+    return _reconstructed(work, 10 * ITERATIONS)
+
+
+def _reconstructed(work: Work, iterations: int) -> State:
+    state, done = work.state, itertools.count(1)
+    blocks = len(cut(state.base, METHODS[METHOD]))
+
+    def tell(report: BlockReport) -> None:
+        work.progress("reconstruct", min(1.0, next(done) / blocks))
+
+    settings = Settings(METHOD, iterations)
+    graph, params = reconstruct(state.base, state.plan, state.params, work.batches, settings, tell)
+    return _corrected(work, state.changed(graph, params))
+
+
+FAST: tuple[Step, ...] = (calibrate_ranges, correct_means)
+GOOD: tuple[Step, ...] = (*FAST, equalize_channels, spare_layers, reconstruct_weights)
+
+EFFORTS: dict[str, tuple[Step, ...]] = {"fast": FAST, "good": GOOD, "best": (*GOOD, reconstruct_longer)}
+"""Level → steps, in order."""
+
+
+def run_steps(work: Work, effort: str) -> None:
+    """Take the steps of a level; each stays only where the network's outputs come nearer to the float ones."""
+    if effort not in EFFORTS:
+        raise ToolError(
+            f"unknown effort {effort}", hint=did_you_mean(effort, EFFORTS) or f"known: {', '.join(EFFORTS)}"
+        )
+    check_images(work.batches)
+    judge = _Judge(work)
+    best = float("-inf")
+    for step in EFFORTS[effort]:
+        if step is spare_layers and not work.float_share:
+            continue
+        began = time.monotonic()
+        work.progress(step.__name__, 0.0)
+        found = step(work)
+        snr = judge(found)
+        kept = snr >= best
+        if kept:
+            work.state, best = found, snr
+        work.notes.append(StepNote(step.__name__, time.monotonic() - began, snr, kept))
+        work.progress(step.__name__, 1.0)
+
+
+class _Judge:
+    """Signal to noise of the outputs on some of the calibration images, mean over the outputs."""
+
+    def __init__(self, work: Work) -> None:
+        self._images = [torch.from_numpy(batch) for batch in _first(work.batches, JUDGED)]
+        self._input = work.original.inputs[0]
+        self._real = self._run(TorchExecutor(work.original))
+
+    def __call__(self, state: State) -> float:
+        found = self._run(TorchExecutor(apply(state.graph, state.params)))
+        return sum(output_snr(self._real, found).values()) / len(self._real)
+
+    def _run(self, executor: TorchExecutor) -> dict[str, torch.Tensor]:
+        with torch.inference_mode():
+            parts = [executor({self._input: image}) for image in self._images]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _first(batches: Sequence[Array], count: int) -> list[Array]:
+    chosen: list[Array] = []
+    for batch in batches:
+        if sum(map(len, chosen)) >= count:
+            break
+        chosen.append(batch)
+    return chosen
