@@ -28,7 +28,8 @@ _INT8 = ("conv2d", "depthwise_conv2d", "linear")
 def is_int8(e: NcnnEmitter, node: Node) -> bool:
     """Whether a layer reads integers."""
     tensors = [e.graph.tensor(name) for name in node.inputs[:2]]
-    return node.op in _INT8 and all(tensor.quant is not None for tensor in tensors)
+    plain = all(t.quant is not None and not t.quant.zero_point and not any(t.quant.zero_points) for t in tensors)
+    return node.op in _INT8 and plain and all(t.quant is not None and t.quant.bits <= 8 for t in tensors)
 
 
 def _layer(e: NcnnEmitter, node: Node) -> None:

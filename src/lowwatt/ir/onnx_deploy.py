@@ -54,7 +54,7 @@ def write(graph: Graph, path: str | Path, opset: int = DEFAULT_OPSET) -> dict[st
 
 
 def _symmetric(quant: QuantParams) -> bool:
-    return quant.signed and not quant.zero_point
+    return quant.signed and not quant.zero_point and not any(quant.zero_points)
 
 
 def _blob_range(name: str, quant: QuantParams) -> float:
@@ -67,17 +67,18 @@ def _blob_range(name: str, quant: QuantParams) -> float:
 
 def _encodings(quant: QuantParams) -> list[dict[str, Any]]:
     """One entry a scale: `min`, `max` real values, `offset` the integer below zero point's, as Qualcomm counts."""
-    low, high = quant.qmin - quant.zero_point, quant.qmax - quant.zero_point
+    scales = np.atleast_1d(quant.scale).tolist()
+    zeros = quant.zero_points or (quant.zero_point,) * len(scales)
     return [
         {
             "bitwidth": quant.bits,
-            "min": scale * low,
-            "max": scale * high,
+            "min": scale * (quant.qmin - zero),
+            "max": scale * (quant.qmax - zero),
             "scale": scale,
-            "offset": low,
+            "offset": quant.qmin - zero,
             "is_symmetric": str(_symmetric(quant)),
         }
-        for scale in np.atleast_1d(quant.scale).tolist()
+        for scale, zero in zip(scales, zeros, strict=True)
     ]
 
 

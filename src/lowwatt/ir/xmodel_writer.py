@@ -45,6 +45,10 @@ def write(graph: Graph, path: str | Path) -> None:
 
 
 def _check(graph: Graph) -> None:
+    for tensor in graph.tensors.values():
+        if tensor.quant is not None and not tensor.quant.is_fixed_point:
+            why = f"an .xmodel is for the DPU, whose scales are powers of two; this one is {tensor.quant.scale}"
+            raise ToolError("the tensor has no fix point", where=tensor.name, why=why[:200], hint="--scheme vitis")
     island = next((node for node in graph.nodes if not on_integers(graph, node) and node.op != "fix"), None)
     if graph.has_integers and island is not None:
         raise ToolError(
