@@ -165,7 +165,7 @@ def test_fused_hard_swish_is_written_apart(tmp_path: Path) -> None:
         ("relu", {}, Q(4), None, "cannot hold relu in float"),
         ("relu", {}, Q(4), Q(4, bits=16), "signed 8-bit"),
         ("silu", {}, Q(4), Q(4), "cannot hold silu in float"),
-        ("relu", {}, Q(4), QuantParams(0.3), "cannot hold relu in float"),
+        ("relu", {}, Q(4), QuantParams(0.3), "no fix point"),
         # the format would keep the window that begins behind the map
         ("max_pool", {"kernel": (1, 1), "stride": (2, 2), "ceil_mode": True}, Q(4), Q(4), "another size"),
     ],
