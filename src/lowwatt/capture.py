@@ -12,15 +12,19 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
 
 from lowwatt.aten import RULES, VIEWS, Call, Result
 from lowwatt.errors import ToolError, did_you_mean
+from lowwatt.ir import meta
 from lowwatt.ir.builder import LayoutBuilder, Value
 from lowwatt.ir.graph import Graph
+
+if TYPE_CHECKING:
+    from lowwatt.models.checkpoint import Model
 
 
 def capture(
@@ -210,3 +214,15 @@ def _place(node: fx.Node) -> str:
     frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
     own = [f"{file}:{line}" for file, line in frames if "/torch/" not in file.replace("\\", "/")]
     return ", ".join(part for part in (_module_of(node)[0], own[-1] if own else "") if part) or node.name
+
+
+def capture_model(model: Model) -> Graph:
+    """Graph of a trained model as captured, batch norms and all, with what it is for in its meta."""
+    height, width = model.preprocess.size
+    example = torch.zeros(1, model.preprocess.channels, height, width)
+    names = [name for triple in model.head.outputs for name in triple]
+    graph = capture(model.module.eval(), example, output_names=names, name=model.recipe.name)
+    graph.rename(graph.inputs[0], "images")
+    meta.set_preprocess(graph, model.preprocess)
+    meta.set_head(graph, model.head, model.labels, model.category_ids)
+    return graph

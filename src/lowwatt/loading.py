@@ -79,20 +79,11 @@ def read_labels(path: str | Path) -> list[str]:
 
 def graph_of(model: Model) -> Graph:
     """Float graph of a trained model: captured, folded, with labels, head and pre-processing in its meta."""
-    import torch
-
-    from lowwatt.capture import capture
-    from lowwatt.ir import meta
+    from lowwatt.capture import capture_model
     from lowwatt.ir.passes import FLOAT_PASSES, run_passes
 
-    height, width = model.preprocess.size
-    example = torch.zeros(1, model.preprocess.channels, height, width)
-    names = [name for triple in model.head.outputs for name in triple]
-    graph = capture(model.module.eval(), example, output_names=names, name=model.recipe.name)
-    graph.rename(graph.inputs[0], "images")
+    graph = capture_model(model)
     run_passes(graph, FLOAT_PASSES)
-    meta.set_preprocess(graph, model.preprocess)
-    meta.set_head(graph, model.head, model.labels, model.category_ids)
     return graph
 
 

@@ -166,7 +166,7 @@ class QatModule(nn.Module):
         for layer in self._qat.layers:
             for name, value in zip(layer.node.inputs[1:], layer.folded(), strict=False):
                 assert value is not None
-                floating.tensors[name].data = self._constant(name, value, params)
+                floating.set_constant(name, self._constant(name, value, params))
         params |= biases(floating, plan.without(params), params, plan.scheme.calibration)
         return report_of(floating, plan, params, prepared.images)
 

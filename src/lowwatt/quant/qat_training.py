@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from lowwatt.capture import capture
+from lowwatt.capture import capture_model
 from lowwatt.data import open_data
 from lowwatt.data.coco import CocoData
 from lowwatt.data.loader import Batch
 from lowwatt.files import write_bytes
-from lowwatt.ir import meta, store
+from lowwatt.ir import store
 from lowwatt.ir.graph import Graph
 from lowwatt.models.checkpoint import Model
 from lowwatt.models.yolox import build_model
@@ -138,7 +138,7 @@ class QatTrainer(Trainer):
     def _build(self) -> nn.Module:
         network = copy.deepcopy(self.source.module)
         self.head = self.source.head
-        prepared = prepare(captured(self.source), self._calibration(), self.qat.scheme)
+        prepared = prepare(capture_model(self.source), self._calibration(), self.qat.scheme)
         module = QatModule(network, prepared, self.qat.quantizer, self.qat.weights)
         for parameter in network.parameters():
             parameter.requires_grad_(True)
@@ -246,15 +246,3 @@ def groups(module: QatModule, decay: float, scale_rate: float) -> list[dict[str,
         decayed = decay if parameter.ndim > 1 and factor == 1.0 else 0.0
         table.setdefault((decayed, factor), []).append(parameter)
     return [{"params": p, "weight_decay": d, "factor": f} for (d, f), p in table.items()]
-
-
-def captured(model: Model) -> Graph:
-    """Graph of a trained model as captured, batch norms and all, with what it is for in its meta."""
-    height, width = model.preprocess.size
-    names = [name for triple in model.head.outputs for name in triple]
-    example = torch.zeros(1, model.preprocess.channels, height, width)
-    graph = capture(model.module, example, output_names=names, name=model.recipe.name)
-    graph.rename(graph.inputs[0], "images")
-    meta.set_preprocess(graph, model.preprocess)
-    meta.set_head(graph, model.head, model.labels, model.category_ids)
-    return graph

@@ -112,7 +112,7 @@ def reconstruct(
             continue
         report = _improve(walk, block, learner, loss, schedule, generator)
         for name in learner.start:
-            result.tensor(name).data = walk.rounded.constants[name].numpy().copy()
+            result.set_constant(name, walk.rounded.constants[name].numpy().copy())
         if progress is not None:
             progress(report)
     return result, formats | _sums(result, plan, formats)

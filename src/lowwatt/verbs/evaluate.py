@@ -50,6 +50,13 @@ def relabelled(found: Detections, labels: Sequence[str]) -> Detections:
     return Detections(kept.xyxy, kept.score, table[kept.label], tuple(labels))
 
 
+def detector(graph: Graph, backend: Any) -> Engine:
+    """An engine at the settings of every accuracy in this project."""
+    from lowwatt.runtime import Engine
+
+    return Engine(graph, backend, conf=CONF, iou=IOU, max_det=MAX_DET)
+
+
 def measure(engine: Engine, data: CocoData, progress: Any = None) -> tuple[Ap, list[tuple[int, Detections]]]:
     """AP and detections by image id; an unreadable image counts as one without detections."""
     from lowwatt.evaluate.coco import coco_ap
@@ -105,7 +112,6 @@ def evaluate_file(
     """
     from lowwatt.ir import meta
     from lowwatt.loading import load_with_head, read_labels
-    from lowwatt.runtime import Engine
 
     graph, line = load_with_head(file, () if labels is None else read_labels(labels), pixels)
     if line:
@@ -116,8 +122,7 @@ def evaluate_file(
     data = split_for(meta.labels(graph), DataSettings(root=root, val=annotations))
     if limit:
         data = data.first(limit)
-    engine = Engine(graph, backend, conf=CONF, iou=IOU, max_det=MAX_DET)
-    ap, _ = measure(engine, data, progress)
+    ap, _ = measure(detector(graph, backend), data, progress)
     return {**dataclasses.asdict(ap), "images": len(data)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from lowwatt.verbs.quantize import ProgressFactory, measure_stage, stages_of, ve
 
 if TYPE_CHECKING:
     from lowwatt.data.coco import CocoData
+    from lowwatt.ir.graph import Graph
     from lowwatt.models.checkpoint import Model
     from lowwatt.quant import QuantReport
 
@@ -77,9 +78,7 @@ def _data(model: Model, root: str) -> tuple[CocoData, CocoData]:
     return train, val
 
 
-def _accuracy(before: Any, report: QuantReport, data: CocoData, progress: ProgressFactory) -> dict[str, float]:
+def _accuracy(before: Graph, report: QuantReport, data: CocoData, progress: ProgressFactory) -> dict[str, float]:
     """FP32 is the network as it came: what fine-tuning gained counts for the integers."""
-    from dataclasses import replace
-
     original = replace(report, floating=before)
     return {stage: measure_stage(original, stage, data, progress)[0].ap for stage in stages_of(report)}

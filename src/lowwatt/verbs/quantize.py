@@ -199,11 +199,9 @@ def measure_stage(
     report: QuantReport, stage: str, data: CocoData, progress: ProgressFactory
 ) -> tuple[Ap, list[tuple[int, Detections]]]:
     """AP and detections of one stage of a detector."""
-    from lowwatt.runtime import Engine
-    from lowwatt.verbs.evaluate import CONF, IOU, MAX_DET, measure
+    from lowwatt.verbs.evaluate import detector, measure
 
-    graph, backend = on_stage(report, stage)
-    return measure(Engine(graph, backend, conf=CONF, iou=IOU, max_det=MAX_DET), data, progress(stage))
+    return measure(detector(*on_stage(report, stage)), data, progress(stage))
 
 
 def verdict(accuracy: dict[str, float], max_drop: float) -> str:

@@ -76,11 +76,9 @@ class AveragePrecision:
 
     def measure(self, graph: Graph, backend: Any, progress: Any) -> float:
         """AP50:95 at the settings of every accuracy here."""
-        from lowwatt.runtime import Engine
-        from lowwatt.verbs.evaluate import CONF, IOU, MAX_DET, measure
+        from lowwatt.verbs.evaluate import detector, measure
 
-        engine = Engine(graph, backend, conf=CONF, iou=IOU, max_det=MAX_DET)
-        return measure(engine, self.split(), progress)[0].ap
+        return measure(detector(graph, backend), self.split(), progress)[0].ap
 
 
 @dataclass(frozen=True, slots=True)
