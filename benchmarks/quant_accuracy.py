@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from verdict import conclude
+
 import lowwatt
 from lowwatt.ir.graph import Graph
 from lowwatt.loading import load_with_head
@@ -59,6 +61,13 @@ class Subject:
         figure = self.yardstick.measure(*on_stage(report, stage), Quiet(stage))
         print(f"  {stage}: {self.yardstick.name} {figure:.5f}", flush=True)
         return figure
+
+
+def conclude_loss(network: Subject, report: QuantReport, stage: str, what: str, bar: float) -> int:
+    """The last line of a benchmark of the share of FP32 accuracy that a stage loses; 0 where it is within `bar`."""
+    before, after = network.measure(report, "FP32"), network.measure(report, stage)
+    lost = 1 - after / before
+    return conclude(what, f"{lost:+.1%} ({before:.4f} → {after:.4f})", f"{bar:.0%}", lost <= bar)
 
 
 def subject(about: str, model: Path = DETECTOR) -> Subject:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from dataclasses import dataclass
@@ -39,6 +40,16 @@ class Task:
     data: Data
     graph: Graph
     batches: list[Array]
+
+
+def arguments(about: str) -> tuple[Path, Path | None]:
+    """Folders of the trained networks and of the peer, from --weights and --peer; one thread of torch."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--peer", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    return given.weights or (given.peer / "weights" if given.peer else WEIGHTS), given.peer
 
 
 def task(net: str, seed: int, weights: Path) -> Task:

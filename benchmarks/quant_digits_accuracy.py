@@ -8,15 +8,13 @@ in `weights`; its rows are completed by running it. Without it MQBench's recorde
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 from itertools import product
 from pathlib import Path
 
 import numpy as np
-import torch
 from digits_task import SEEDS
-from quant_digits import BITS, METHODS, NETS, WEIGHTS, accuracy, calibrated, peer_rows, reconstructed, task
+from quant_digits import BITS, METHODS, NETS, accuracy, arguments, calibrated, peer_rows, reconstructed, task
 from verdict import conclude
 
 Key = tuple[str, str, str]
@@ -51,13 +49,8 @@ def standard_error(a: list[float], b: list[float]) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--peer", type=Path)
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    mine = ours(given.weights or (given.peer / "weights" if given.peer else WEIGHTS))
-    peer = theirs(given.peer)
+    weights, folder = arguments(__doc__)
+    mine, peer = ours(weights), theirs(folder)
     worst = np.inf
     for key, found in mine.items():
         gap, error = float(np.mean(found) - np.mean(peer[key])), standard_error(found, peer[key])

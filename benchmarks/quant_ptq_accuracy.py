@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from quant_accuracy import subject
-from verdict import conclude
+from quant_accuracy import conclude_loss, subject
 
 BAR = 0.03
 
@@ -18,10 +17,8 @@ BAR = 0.03
 def main() -> int:
     network = subject(__doc__)
     report = network.quantize(effort="good")
-    before, after = network.measure(report, "FP32"), network.measure(report, "integer")
-    lost = 1 - after / before
     what = "share of FP32 AP that INT8 (vitis, integers, PTQ good) loses"
-    return conclude(what, f"{lost:+.1%} ({before:.4f} → {after:.4f})", f"{BAR:.0%}", lost <= BAR)
+    return conclude_loss(network, report, "integer", what, BAR)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,11 @@ MQBench's seconds are the recorded ones, which only the machine that made them c
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 from itertools import product
 from pathlib import Path
 
-import torch
-from quant_digits import METHODS, NETS, WEIGHTS, calibrated, peer_rows, reconstructed, task
+from quant_digits import METHODS, NETS, arguments, calibrated, peer_rows, reconstructed, task
 from verdict import conclude
 
 BAR = 0.5
@@ -39,17 +37,12 @@ def peer_seconds(peer: Path | None, net: str, method: str) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--peer", type=Path)
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    weights = given.weights or (given.peer / "weights" if given.peer else WEIGHTS)
+    weights, folder = arguments(__doc__)
     worst = 0.0
     for net, method in product(NETS, METHODS):
         source = task(net, SEED, weights)
         _, seconds = reconstructed(net, source, calibrated(source, SETTING), method, SEED)
-        peer = peer_seconds(given.peer, net, method)
+        peer = peer_seconds(folder, net, method)
         worst = max(worst, seconds / peer)
         print(f"{net} {method}: {seconds:.1f} s, MQBench {peer:.1f} s, {seconds / peer:.2f} of it", flush=True)
     return conclude("largest share of MQBench's time", f"{worst:.2f}", f"<= {BAR}", worst <= BAR)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from quant_accuracy import subject
-from verdict import conclude
+from quant_accuracy import conclude_loss, subject
 
 BAR = 0.08
 
@@ -16,10 +15,8 @@ BAR = 0.08
 def main() -> int:
     network = subject(__doc__)
     report = network.quantize(scheme="academic", weight_bits=4, activation_bits=4, effort="good", images=256)
-    before, after = network.measure(report, "FP32"), network.measure(report, "fake-quant")
-    lost = 1 - after / before
     what = "share of FP32 AP that W4A4 with reconstruction loses"
-    return conclude(what, f"{lost:+.1%} ({before:.4f} → {after:.4f})", f"{BAR:.0%}", lost <= BAR)
+    return conclude_loss(network, report, "fake-quant", what, BAR)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 
 from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph, Node
-from lowwatt.quant.analysis import output_snr
+from lowwatt.quant.analysis import output_noise
 from lowwatt.quant.calibration import Histogram, fit_constant, samples_of
 from lowwatt.quant.executor import quantizers_of
 from lowwatt.quant.fit import fit
@@ -54,8 +54,7 @@ def layer_noise(
         table[node.name] = {}
         for bits in _choices(plan, node):
             params = {slot.name: _fitted(graph, slot, bits, histograms, method) for slot in slots}
-            found = output_snr(real.outputs, real.with_quantizers(quantizers_of(params)))
-            table[node.name][bits] = float(np.mean([10 ** (-db / 10) for db in found.values()]))
+            table[node.name][bits] = output_noise(real.outputs, real.with_quantizers(quantizers_of(params)))
     return table
 
 

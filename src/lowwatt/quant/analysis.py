@@ -38,6 +38,11 @@ def output_snr(real: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tenso
     return {name: min(100.0, snr_db(value.numpy(), found[name].numpy())) for name, value in real.items()}
 
 
+def output_noise(real: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> float:
+    """Error power at the outputs as a share of their signal's, mean over the outputs; noises of layers add up."""
+    return float(np.mean([10 ** (-db / 10) for db in output_snr(real, found).values()]))
+
+
 def accumulated_snr(floating: Graph, quantized: Graph, image: Array) -> dict[str, float]:
     """dB of each tensor with all errors before it: the integer reference against float, on one batch (NHWC)."""
     real: dict[str, Array] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,18 +55,24 @@ class StepNote:
 class State:
     """Where a quantization stands. `base` is a float network of the original's function (equalised, perhaps), `graph`
     that network with constants as steps changed them (biases corrected, weights on their grids); `plan` and `params`
-    are its slots and their formats.
+    are its slots and their formats, `histograms` the values of the base over all images.
     """
 
     base: Graph
     graph: Graph
     plan: Plan
     params: Params
+    histograms: Mapping[str, Histogram]
+
+    def calibrated(self, plan: Plan, method: str) -> State:
+        """The base anew, by another plan."""
+        fresh = State(self.base, self.base, plan, {}, self.histograms)
+        return fresh.changed(self.base, calibrate(self.base, plan, self.histograms, method))
 
     def changed(self, graph: Graph, params: Params) -> State:
         """With other constants, and the formats as the target allows them."""
         legal = vitis.legalize(graph, self.plan, params) if self.plan.scheme.legality == "dpu" else params
-        return State(self.base, graph, self.plan, legal)
+        return State(self.base, graph, self.plan, legal, self.histograms)
 
 
 @dataclass(slots=True)
@@ -90,10 +96,10 @@ Step = Callable[[Work], State]
 def calibrate_ranges(work: Work) -> State:
     """Formats of all tensors from one pass over the images."""
     halves = _halves(work)
-    state = work.state
-    work.warnings += image_warnings(state.plan, halves)
+    plan = work.state.plan
+    work.warnings += image_warnings(plan, halves)
     histograms = {name: merged([half[name] for half in halves]) for name in halves[0]}
-    return state.changed(work.original, calibrate(work.original, state.plan, histograms, work.method))
+    return State(work.original, work.original, plan, {}, histograms).calibrated(plan, work.method)
 
 
 def _halves(work: Work) -> list[dict[str, Histogram]]:
@@ -114,12 +120,10 @@ def _tell(work: Work, before: int, total: int, seen: int) -> None:
 def allocate_bits(work: Work) -> State:
     """Fewer bits for the layers that bear it, until the weights are `size_share` of what the plan's bits take."""
     state, images = work.state, np.concatenate(_first(work.batches, RANKED))
-    histograms = collect(work.original, work.batches)
-    noise = layer_noise(work.original, state.plan, histograms, images, work.method)
-    size = work.size_share * weight_bytes(work.original, state.plan)
-    plan = with_allocation(state.plan, work.original, allocate(work.original, noise, size=size))
-    fresh = State(work.original, work.original, plan, {})
-    return fresh.changed(work.original, calibrate(work.original, plan, histograms, work.method))
+    noise = layer_noise(state.base, state.plan, state.histograms, images, work.method)
+    size = work.size_share * weight_bytes(state.base, state.plan)
+    plan = with_allocation(state.plan, state.base, allocate(state.base, noise, size=size))
+    return state.calibrated(plan, work.method)
 
 
 def correct_means(work: Work) -> State:
@@ -138,9 +142,9 @@ def equalize_channels(work: Work) -> State:
         even = balance(work.original, work.batches, float_nodes(work.original, scheme))
     else:
         even = equalize(work.original)
-    fresh = State(even, even, replan(even, work.state.plan), {})
-    params = calibrate(even, fresh.plan, collect(even, work.batches), work.method)
-    return _corrected(work, fresh.changed(even, params))
+    plan = replan(even, work.state.plan)
+    fresh = State(even, even, plan, {}, collect(even, work.batches))
+    return _corrected(work, fresh.calibrated(plan, work.method))
 
 
 def spare_layers(work: Work) -> State:
@@ -149,9 +153,7 @@ def spare_layers(work: Work) -> State:
     spared = worst_layers(state.base, state.plan, state.params, _first(work.batches, RANKED), work.float_share)
     if not spared:
         return state
-    fresh = State(state.base, state.base, replan(state.base, state.plan, spared), {})
-    params = calibrate(state.base, fresh.plan, collect(state.base, work.batches), work.method)
-    return _corrected(work, fresh.changed(state.base, params))
+    return _corrected(work, state.calibrated(replan(state.base, state.plan, spared), work.method))
 
 
 def reconstruct_weights(work: Work) -> State:

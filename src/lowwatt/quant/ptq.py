@@ -77,7 +77,7 @@ def quantize(
     prepared = prepared_copy(graph, rules)
     images = list(batches)
     tell: Progress = progress or (lambda step, share: None)
-    start = State(prepared, prepared, make_plan(prepared, rules), {})
+    start = State(prepared, prepared, make_plan(prepared, rules), {}, {})
     work = Work(prepared, images, calibration or rules.calibration, tell, start, float_share, size_share)
     run_steps(work, effort)
     end = work.state

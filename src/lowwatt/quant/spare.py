@@ -8,7 +8,7 @@ import numpy as np
 
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.ir.ops import spec
-from lowwatt.quant.analysis import output_snr
+from lowwatt.quant.analysis import output_noise
 from lowwatt.quant.executor import quantizers_of
 from lowwatt.quant.plan import WEIGHTED, Params, Plan
 from lowwatt.quant.sensitivity import Replay
@@ -42,6 +42,5 @@ def _noise(graph: Graph, plan: Plan, params: Params, layers: Sequence[Node], ima
     table = {}
     for node in layers:
         own = {name: quantizers[name] for name in (*node.inputs, node.name) if name in plan.slots and name in params}
-        found = output_snr(real.outputs, real.with_quantizers(own))
-        table[node.name] = float(np.mean([10 ** (-db / 10) for db in found.values()]))
+        table[node.name] = output_noise(real.outputs, real.with_quantizers(own))
     return table
