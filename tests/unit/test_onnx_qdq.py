@@ -16,20 +16,8 @@ from lowwatt.ir.graph import Graph
 from lowwatt.ir.onnx_qdq import validate_qdq, write
 from lowwatt.ir.onnx_qdq_ops import QDQ_RULES
 from lowwatt.ir.ops import operator_names, spec
-from lowwatt.types import Array, QuantParams
-
-SHAPE = (1, 7, 6, 4)
-
-
-def pot(fix_point: int) -> QuantParams:
-    return QuantParams.power_of_two(fix_point)
-
-
-def integers(*shape: int, seed: int = 0) -> Array:
-    """Random int8 values with the extremes among them."""
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(-128, 128, shape)
-    return np.where(rng.random(shape) < 0.1, rng.choice([-128, 127], shape), drawn).astype(np.int8)
+from lowwatt.types import QuantParams
+from qdq_values import SHAPE, integers, pot
 
 
 def start(fix_point: int = 3, shape: tuple[int, ...] = SHAPE) -> Graph:

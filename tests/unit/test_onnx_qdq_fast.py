@@ -16,21 +16,8 @@ from lowwatt.ir.graph import Graph
 from lowwatt.ir.onnx_qdq import validate_qdq
 from lowwatt.ir.onnx_qdq_fast import MAX_CUT, write
 from lowwatt.quant import quantize
-from lowwatt.types import Array, QuantParams
 from lowwatt.verbs.export import export_graph
-
-SHAPE = (1, 7, 6, 4)
-
-
-def pot(fix_point: int) -> QuantParams:
-    return QuantParams.power_of_two(fix_point)
-
-
-def integers(*shape: int, seed: int = 0) -> Array:
-    """Random int8 values with the extremes among them."""
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(-128, 128, shape)
-    return np.where(rng.random(shape) < 0.1, rng.choice([-128, 127], shape), drawn).astype(np.int8)
+from qdq_values import SHAPE, integers, pot
 
 
 def assert_exact(graph: Graph, path: Path, samples: list[Any]) -> list[str]:

@@ -11,9 +11,8 @@ import numpy as np
 
 from lowwatt.backends.base import graph_of, quants_of
 from lowwatt.errors import ToolError, did_you_mean
-from lowwatt.ir import interpreter
-from lowwatt.ir.arithmetic import quantize
-from lowwatt.ir.graph import Graph, Tensor
+from lowwatt.ir import interpreter, onnx_qdq
+from lowwatt.ir.graph import Graph
 from lowwatt.types import Array, QuantParams
 
 
@@ -50,9 +49,9 @@ class OnnxRuntimeBackend:
 
     def _run_graph(self, values: dict[str, Array]) -> dict[str, Array]:
         assert self.graph is not None
-        feeds = {name: _to_onnx(self.graph.tensor(name), value) for name, value in values.items()}
+        feeds = {name: onnx_qdq.to_onnx(self.graph.tensor(name), value) for name, value in values.items()}
         found = self._feed(feeds)
-        return {name: _from_onnx(self.graph.tensor(name), found[name]) for name in self.outputs}
+        return {name: onnx_qdq.from_onnx(self.graph.tensor(name), found[name]) for name in self.outputs}
 
     def _feed(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         try:
@@ -86,8 +85,6 @@ class OnnxRuntimeBackend:
 
 def _write(graph: Graph, path: Path, quantized: bool) -> None:
     if quantized:
-        from lowwatt.ir import onnx_qdq
-
         onnx_qdq.write(graph, path)
     else:
         from lowwatt.ir import onnx_writer
@@ -120,15 +117,3 @@ def _fitting(entry: Any, value: Array) -> Array:
         )
     single = entry.type == "tensor(float)" and np.issubdtype(value.dtype, np.floating)
     return value.astype(np.float32) if single else value
-
-
-def _to_onnx(tensor: Tensor, value: Array) -> Array:
-    """float32, NCHW where the tensor is a feature map."""
-    real = value.astype(np.float32) if tensor.quant is None else tensor.quant.dequantize(value)
-    return np.ascontiguousarray(real.transpose(0, 3, 1, 2)) if real.ndim == 4 else real
-
-
-def _from_onnx(tensor: Tensor, value: Array) -> Array:
-    """NHWC again, and raw integers where the tensor is quantized."""
-    own = np.ascontiguousarray(value.transpose(0, 2, 3, 1)) if value.ndim == 4 else value
-    return own if tensor.quant is None else quantize(own, tensor.quant)

@@ -95,7 +95,7 @@ def validate(
         inputs = sample if isinstance(sample, Mapping) else {graph.inputs[0]: sample}
         for image in _single(graph, inputs):
             wanted = run(graph, image)
-            feeds = {name: _real(graph.tensor(name), np.asarray(value)) for name, value in image.items()}
+            feeds = {name: to_onnx(graph.tensor(name), np.asarray(value)) for name, value in image.items()}
             found = [a + _compare(graph, r(feeds, graph.outputs), wanted) for a, r in zip(found, runners, strict=True)]
     return found
 
@@ -111,10 +111,10 @@ def validate_nodes(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> Agre
         write(every, Path(folder) / "every.onnx")
         runner = open_onnxruntime(Path(folder) / "every.onnx", optimise=False)
     for image in [image for sample in samples for image in _single(graph, sample)]:
-        feeds = {name: _real(graph.tensor(name), np.asarray(value)) for name, value in image.items()}
+        feeds = {name: to_onnx(graph.tensor(name), np.asarray(value)) for name, value in image.items()}
         found = runner(feeds, every.outputs)
-        values = {name: _own(graph.tensor(name), value) for name, value in feeds.items()}
-        values |= {name: _own(graph.tensor(name), value) for name, value in zip(every.outputs, found, strict=True)}
+        values = {name: from_onnx(graph.tensor(name), value) for name, value in feeds.items()}
+        values |= {name: from_onnx(graph.tensor(name), value) for name, value in zip(every.outputs, found, strict=True)}
         wanted = {node.name: evaluate(graph, node, values) for node in graph.nodes}
         total += _compare(every, found, wanted)
     return total
@@ -124,9 +124,9 @@ def compare_files(graph: Graph, samples: Sequence[Mapping[str, Array]], first: R
     """The second file against the first, in steps of the graph's outputs."""
     total = Agreement()
     for image in [image for sample in samples for image in _single(graph, sample)]:
-        feeds = {name: _real(graph.tensor(name), np.asarray(value)) for name, value in image.items()}
+        feeds = {name: to_onnx(graph.tensor(name), np.asarray(value)) for name, value in image.items()}
         values = zip(graph.outputs, first(feeds, graph.outputs), strict=True)
-        total += _compare(graph, second(feeds, graph.outputs), {n: _own(graph.tensor(n), v) for n, v in values})
+        total += _compare(graph, second(feeds, graph.outputs), {n: from_onnx(graph.tensor(n), v) for n, v in values})
     return total
 
 
@@ -168,13 +168,14 @@ def _compare(graph: Graph, found: Sequence[Array], wanted: Mapping[str, Array]) 
     return total
 
 
-def _own(tensor: Tensor, value: Array) -> Array:
+def from_onnx(tensor: Tensor, value: Array) -> Array:
     """A value of an ONNX file as the reference has it: NHWC, integers where the tensor is quantized."""
     ordered = value.transpose(TO_NHWC) if value.ndim == 4 else value
     return ordered if tensor.quant is None else quantize(ordered, tensor.quant)
 
 
-def _real(tensor: Tensor, value: Array) -> Array:
+def to_onnx(tensor: Tensor, value: Array) -> Array:
+    """A value, real or integers, as an ONNX file takes it: float32, NCHW where of rank 4."""
     if tensor.quant is not None and np.issubdtype(value.dtype, np.integer):
         value = tensor.quant.dequantize(value)
     return np.ascontiguousarray(value.transpose(TO_NCHW) if value.ndim == 4 else value, np.float32)
