@@ -17,7 +17,7 @@ from lowwatt.capture import capture  # noqa: E402
 from lowwatt.errors import ToolError  # noqa: E402
 from lowwatt.ir.interpreter import run  # noqa: E402
 from lowwatt.quant import vitis  # noqa: E402
-from lowwatt.quant.learned import Grid, fake_quantize_learned, learn  # noqa: E402
+from lowwatt.quant.learned import Grid, learn  # noqa: E402
 from lowwatt.quant.oscillation import Freezer, Track  # noqa: E402
 from lowwatt.quant.qat import QatModule, prepare  # noqa: E402
 from lowwatt.quant.quantizers import LearnedQuantizer, Tqt, make_quantizer, makers  # noqa: E402
@@ -59,10 +59,16 @@ def weights_of(x: torch.Tensor) -> torch.Tensor:
 # -- the fast function ---------------------------------------------------------------------------------------------
 
 
+def learned(x: torch.Tensor, scale: torch.Tensor, zero: float, low: int, high: int, rounding: str) -> torch.Tensor:
+    """Fake-quantized `x` whose scale learns itself."""
+    value = float(scale.detach()) if scale.numel() == 1 else scale.detach()
+    return learn(x, scale, Grid(value, zero, low, high, rounding))
+
+
 @pytest.mark.parametrize("rounding", ["DPU_ROUND", "STD_ROUND", "PY3_ROUND"])
 def test_fake_quantization_is_straight_through_and_exact_to_the_scale(rounding: str) -> None:
     x, scale = values().requires_grad_(True), torch.tensor(0.3, requires_grad=True)
-    y = fake_quantize_learned(x, scale, 2, -8, 7, rounding)
+    y = learned(x, scale, 2, -8, 7, rounding)
     (y * weights_of(x)).sum().backward()
     steps = (x / scale).detach()
     rounded = {"DPU_ROUND": torch.floor(steps + 0.5), "PY3_ROUND": steps.round()}.get(
@@ -77,10 +83,10 @@ def test_fake_quantization_is_straight_through_and_exact_to_the_scale(rounding: 
 
 def test_gradient_to_a_scale_a_channel_is_each_channels_own() -> None:
     x, scale = values(24).reshape(3, 8), torch.tensor([[0.1], [0.3], [0.5]], requires_grad=True)
-    fake_quantize_learned(x, scale, 0, -8, 7, "PY3_ROUND").sum().backward()
+    learned(x, scale, 0, -8, 7, "PY3_ROUND").sum().backward()
     for row in range(3):
         one = torch.tensor(float(scale[row].detach()), requires_grad=True)
-        fake_quantize_learned(x[row], one, 0, -8, 7, "PY3_ROUND").sum().backward()
+        learned(x[row], one, 0, -8, 7, "PY3_ROUND").sum().backward()
         torch.testing.assert_close(scale.grad[row, 0], one.grad, rtol=1e-4, atol=1e-5)
 
 

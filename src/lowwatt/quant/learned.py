@@ -1,4 +1,4 @@
-"""Fake quantization with gradients, for reconstruction and QAT: straight through the rounding, and to the scale as LSQ.
+"""Fake quantization with gradients, for QAT: straight through the rounding, and to the scale as LSQ.
 
 LSQ: Esser et al., arXiv 1902.08153. Thresholds in powers of two: TQT, arXiv 1903.08066.
 
@@ -107,11 +107,3 @@ def learn(x: torch.Tensor, learned: torch.Tensor, grid: Grid, factor: Any = 1.0)
     """
     result: torch.Tensor = _Learned.apply(x, learned, grid, factor)
     return result
-
-
-def fake_quantize_learned(
-    x: torch.Tensor, scale: torch.Tensor, zero: float, low: int, high: int, rounding: str
-) -> torch.Tensor:
-    """Fake-quantized `x` with gradients to `x` and to `scale` (one number, or shaped to broadcast against `x`)."""
-    value = float(scale.detach()) if scale.numel() == 1 else scale.detach()
-    return learn(x, scale, Grid(value, zero, low, high, rounding))

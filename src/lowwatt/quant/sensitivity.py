@@ -45,11 +45,6 @@ class LayerError:
     cosine: float
     gain: float
 
-    @property
-    def alone_db(self) -> float:
-        """The worst branch."""
-        return min(self.alone.values())
-
 
 def layer_errors(
     report: QuantReport, images: Array, progress: Callable[[float], None] = lambda share: None
