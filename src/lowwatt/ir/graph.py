@@ -51,6 +51,10 @@ class Node:
         self.op, self.inputs = op, list(inputs)
         self.attrs = spec(op).complete(attrs, where=self.name)
 
+    def redirect(self, old: str, new: str) -> None:
+        """Read another tensor wherever `old` is read."""
+        self.inputs = [new if name == old else name for name in self.inputs]
+
 
 @dataclass(slots=True)
 class Graph:
@@ -178,7 +182,7 @@ class Graph:
     def replace_uses(self, old: str, new: str) -> None:
         """Let every reader of tensor `old`, and the outputs, read `new` instead."""
         for node in self.nodes:
-            node.inputs = [new if i == old else i for i in node.inputs]
+            node.redirect(old, new)
         self.outputs = [new if o == old else o for o in self.outputs]
 
     def remove(self, name: str) -> None:

@@ -127,7 +127,7 @@ def _insert(graph: Graph, node: Node, entering: Floats, leaving: Floats) -> None
         readers = graph.consumers()[node.name]
         evened = _product(graph, readers[0], node.name, leaving, f"{node.name}.evened")
         for reader in readers:
-            reader.inputs = [evened if name == node.name else name for name in reader.inputs]
+            reader.redirect(node.name, evened)
 
 
 def _product(graph: Graph, before: Node, source: str, factors: Floats, name: str) -> str:

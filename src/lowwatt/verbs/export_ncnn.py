@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from lowwatt.errors import ToolError
-from lowwatt.ir.graph import Graph
-from lowwatt.ir.onnx_qdq import Runner, validate
+from lowwatt.ir.onnx_qdq import Runner
 from lowwatt.types import Array
+from lowwatt.verbs.export_runtimes import prove_on
 from lowwatt.verbs.export_source import Inputs, Source, need_quantized
 
 
@@ -20,16 +20,11 @@ def ncnn(source: Source, out: Path, samples: Sequence[Inputs]) -> list[str]:
 
     need_quantized(source.graph, "ncnn")
     param, binary, table = files.write(source.graph, out)
-    return [f"weights: {binary}", f"calibration table: {table}", prove_ncnn(source.graph, param, samples)]
-
-
-def prove_ncnn(graph: Graph, param: Path, samples: Sequence[Inputs]) -> str:
-    """A line for the proof: ncnn against the integer reference, or how to get it."""
-    try:
-        runner = open_ncnn(param)
-    except ImportError:
-        return "not run on ncnn, which is not installed: pip install ncnn"
-    return f"ncnn (CPU) against the integer reference: {validate(graph, samples, [runner])[0]}"
+    return [
+        f"weights: {binary}",
+        f"calibration table: {table}",
+        prove_on("ncnn", open_ncnn, source.graph, param, samples),
+    ]
 
 
 def open_ncnn(param: Path) -> Runner:

@@ -8,7 +8,7 @@ from pathlib import Path
 from lowwatt.errors import ToolError
 from lowwatt.ir import meta
 from lowwatt.ir.graph import Graph
-from lowwatt.verbs.export_runtimes import RUNTIMES
+from lowwatt.verbs.export_runtimes import RUNTIMES, prove_on
 from lowwatt.verbs.export_source import Inputs, Source, need_quantized
 
 TOLERANCE = 0.01
@@ -29,8 +29,9 @@ def qdq(source: Source, out: Path, samples: Sequence[Inputs]) -> list[str]:
         lines.append(_node_by_node(graph, out, samples))
     lines.append(f"optimisation on: {report.enabled} (its fusions round elsewhere)")
     tag = meta.scheme(graph)
-    runtime = RUNTIMES.get(tag.name) if tag is not None else None
-    return [*notes, *lines, *([runtime(graph, out, samples)] if runtime is not None else [])]
+    if tag is not None and tag.name in RUNTIMES:
+        lines.append(prove_on(tag.name, RUNTIMES[tag.name], graph, out, samples))
+    return [*notes, *lines]
 
 
 def _node_by_node(graph: Graph, out: Path, samples: Sequence[Inputs]) -> str:

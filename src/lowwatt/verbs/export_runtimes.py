@@ -31,14 +31,17 @@ def _infer(compiled: object, feeds: Mapping[str, Array], names: Sequence[str]) -
     return [np.array(result[name]) for name in names]
 
 
-def prove_openvino(graph: Graph, path: Path, samples: Sequence[Inputs]) -> str:
-    """A line for the proof: OpenVINO against the integer reference, or how to get it."""
+def prove_on(name: str, opened: Opener, graph: Graph, path: Path, samples: Sequence[Inputs]) -> str:
+    """A line for the proof: a runtime against the integer reference, or how to get it."""
     try:
-        runner = open_openvino(path)
+        runner = opened(path)
     except ImportError:
-        return "not run on openvino, which is not installed: pip install openvino"
-    return f"openvino (CPU) against the integer reference: {validate(graph, samples, [runner])[0]}"
+        return f"not run on {name}, which is not installed: pip install {name}"
+    return f"{name} (CPU) against the integer reference: {validate(graph, samples, [runner])[0]}"
 
 
-RUNTIMES: dict[str, Callable[[Graph, Path, Sequence[Inputs]], str]] = {"openvino": prove_openvino}
-"""Scheme → its runtime's line for the proof of a QDQ file. onnxruntime is asked for every scheme."""
+Opener = Callable[[Path], Runner]
+"""Opens an exported file; ImportError where the runtime is not installed."""
+
+RUNTIMES: dict[str, Opener] = {"openvino": open_openvino}
+"""Scheme → the runtime of its name, for QDQ files. onnxruntime is asked for every scheme."""

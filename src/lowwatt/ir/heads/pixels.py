@@ -61,9 +61,8 @@ def take_pixels(graph: Graph, pixels: Pixels) -> None:
         _put_in_front(graph, readers, matrix, pixels.shift)
         return
     for node in readers:
-        weights = graph.tensor(node.inputs[1])
-        assert weights.data is not None
-        weights.data = (weights.data.astype(np.float64) @ matrix).astype(np.float32)
+        weights = np.asarray(graph.tensor(node.inputs[1]).data, np.float64)
+        graph.set_constant(node.inputs[1], weights @ matrix)
 
 
 def _matrix(pixels: Pixels, channels: int) -> Array:
@@ -81,7 +80,7 @@ def _put_in_front(graph: Graph, readers: list[Node], matrix: Array, shift: tuple
     bias = graph.add_constant(f"{name}.shift", np.resize(np.array(shift, np.float32), len(matrix)))
     made = graph.insert(readers[0], "conv2d", [name, weights, bias], f"{name}.pixels")
     for node in readers:
-        node.inputs = [made if i == name else i for i in node.inputs]
+        node.redirect(name, made)
 
 
 def _folds(graph: Graph, node: Node) -> bool:
