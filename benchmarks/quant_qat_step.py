@@ -25,8 +25,8 @@ from lowwatt.models.yolox import STRIDES, build_model, output_names
 from lowwatt.quant.qat import QatModule, prepare
 from lowwatt.quant.qat_training import groups
 from lowwatt.recipe import ModelSettings, TrainSettings
-from lowwatt.training.loop import optimizer_of, parameter_groups
 from lowwatt.training.loss import detection_loss, flatten, pad_targets
+from lowwatt.training.optimizer import optimizer_of, parameter_groups
 
 BAR = 1.8
 SIZES = ((96, 4), (192, 8))

@@ -73,6 +73,10 @@ class TrainSettings(_Settings):
     threads: int = Field(0, ge=0, description="CPU threads of torch; 0: as torch chooses")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    clip: float = Field(0, ge=0, description="largest norm of the gradient; 0: no limit")
+    freeze: list[str] = Field([], description="parts that do not learn, by name: backbone.stem, backbone, neck …")
+    sync_bn: bool = Field(True, description="in several processes, batch norm over all of them")
+    save_minutes: float = Field(5, ge=0, description="a run that is killed loses at most these; 0: save every step")
     minutes: float = Field(0, ge=0, description="stop the schedule to fit these minutes; 0: no limit")
     seed: int = 0
 

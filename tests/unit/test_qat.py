@@ -371,7 +371,7 @@ def test_legal_fix_points_are_trained_with() -> None:
 
 def test_a_part_named_like_ours_is_refused() -> None:
     module = network()
-    module.register_module("observe", nn.Conv2d(1, 1, 1))
+    module.register_module("watch", nn.Conv2d(1, 1, 1))
     with pytest.raises(ToolError, match="name of QatModule"):
         qat_of(module)
 
@@ -448,13 +448,13 @@ def detector(recipe, data):  # type: ignore[no-untyped-def]
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(sample, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     from lowwatt.models.checkpoint import load
-    from lowwatt.quant.qat_training import QatTrainer, qat_recipe, train_qat
+    from lowwatt.quant.qat_training import qat_recipe, qat_trainer, train_qat
     from lowwatt.training.log import Lines
 
     recipe, data = sample
     model = detector(recipe, data[1])
     whole = train_qat(model, tmp_path / "whole", data=data)
-    half = QatTrainer(model, qat_recipe(recipe, recipe.qat), *data, tmp_path / "half", Lines())
+    half = qat_trainer(model, qat_recipe(recipe, recipe.qat), *data, tmp_path / "half", Lines())
     half._epoch()
     resumed = train_qat(model, tmp_path / "half", data=data, resume=True)
     for name, value in whole.model.module.state_dict().items():
@@ -467,7 +467,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(sample, tmp_path: Path)
 
 
 def test_distance_to_the_teacher_counts(sample, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    from lowwatt.quant.qat_training import QatTrainer, qat_recipe
+    from lowwatt.quant.qat_training import qat_recipe, qat_trainer
     from lowwatt.training.log import Lines
 
     recipe, data = sample
@@ -475,10 +475,11 @@ def test_distance_to_the_teacher_counts(sample, tmp_path: Path) -> None:  # type
     distances = []
     for settings in ({"distill": 0.0}, {"distill": 1.0}, {"distill": 1.0, "features": True}):
         qat = recipe.qat.model_copy(update=settings)
-        trainer = QatTrainer(model, qat_recipe(recipe, qat), *data, tmp_path, Lines())
-        batch = next(iter(trainer.loader.epoch(0, False)))
-        trainer._loss(batch, True)
-        distances.append(0.0 if trainer._distance is None else float(trainer._distance.detach()))
+        trainer = qat_trainer(model, qat_recipe(recipe, qat), *data, tmp_path, Lines())
+        trainer.task.begin_epoch(trainer.module, 0)
+        losses = trainer._backward(next(iter(trainer.loader.epoch(0, False))), True)
+        parts = sum(float(losses[name].detach()) for name in trainer.task.parts)
+        distances.append(round(float(losses["loss"].detach()) - parts, 4))
     assert 0 == distances[0] < distances[1] < distances[2]
 
 

@@ -9,6 +9,7 @@ import typer
 
 from lowwatt.cli.console import StageProgress, messages, output, print_json, stage_done
 from lowwatt.cli.options import Json, Labels, Overrides, Pixels
+from lowwatt.ranks import rank
 from lowwatt.recipe import load_recipe
 
 RecipePath = Annotated[Path, typer.Argument(help="Recipe (YAML); recipes/ holds examples.", show_default=False)]
@@ -53,12 +54,17 @@ def train(
 ) -> None:
     """Train the recipe's model; writes OUT/model.safetensors and the log.
 
+    A network that the recipe's target cannot run is refused before the first step. Ctrl-C saves the step it comes in.
+
     Example: lowwatt train recipes/demo.yaml train.epochs=5 --out runs/short
+    Example: torchrun --nproc-per-node 4 -m lowwatt train recipes/yolox_fpga_320.yaml --out runs/four
     """
     from lowwatt.verbs.produce import Road
 
     road = Road(load_recipe(recipe, overrides or []), out, listener=stage_done, progress=StageProgress)
     model = road.train(resume=resume)
+    if rank() > 0:
+        return
     if json:
         print_json({"model": str(road.model_path), **model.info})
     else:

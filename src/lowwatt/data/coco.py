@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,14 @@ class CocoData:
 
     def first(self, count: int) -> CocoData:
         """The same split with its first `count` images only."""
-        return CocoData(
-            self.source, self.images[:count], self.boxes[:count], self.labels, self.category_ids, self.problems
-        )
+        return self._only(slice(count))
+
+    def part(self, index: int, count: int) -> CocoData:
+        """Every `count`-th image, from the one at `index` on."""
+        return self._only(slice(index, None, count))
+
+    def _only(self, part: slice) -> CocoData:
+        return replace(self, images=self.images[part], boxes=self.boxes[part])
 
 
 def read_coco(path: str | Path, images: str | Path, classes: Sequence[str] | None = None) -> CocoData:

@@ -27,6 +27,7 @@ class Batch:
     images: NDArray[np.uint8]
     boxes: list[NDArray[np.float32]]
     labels: list[NDArray[np.int64]]
+    files: list[str]
 
 
 class ImageCache:
@@ -66,10 +67,13 @@ class ImageCache:
 class TrainLoader:
     """Gives the batches of an epoch. The last, incomplete batch is dropped where there is a complete one."""
 
-    def __init__(self, data: CocoData, preprocess: Preprocess, settings: TrainSettings) -> None:
+    def __init__(
+        self, data: CocoData, preprocess: Preprocess, settings: TrainSettings, rank: int = 0, world: int = 1
+    ) -> None:
         if not len(data):
             raise ToolError("there is no image to train on", where=str(data.source))
         self.settings, self.preprocess = settings, preprocess
+        self.rank, self.world, self.waited = rank, world, 0.0
         self.batch = min(settings.batch, len(data))
         low, high = (max(1, round(share * preprocess.size[0] / 32)) for share in settings.multiscale)
         self._range = low, high
@@ -93,11 +97,12 @@ class TrainLoader:
         sides = [32 * k for k in range(self._range[0], self._range[1] + 1)] if augment else [self.preprocess.size[0]]
         return self.steps * self.batch * sum(side * side for side in sides) / len(sides)
 
-    def epoch(self, epoch: int, augment: bool) -> Iterator[Batch]:
+    def epoch(self, epoch: int, augment: bool, start: int = 0) -> Iterator[Batch]:
         """Batches of one epoch, the same for the same (seed, epoch), whatever the number of workers."""
         order = np.random.default_rng((self.settings.seed, 2, epoch)).permutation(len(self.cache))
         jobs = [
-            (epoch, step, order[step * self.batch : (step + 1) * self.batch], augment) for step in range(self.steps)
+            (epoch, step, order[step * self.batch : (step + 1) * self.batch][self.rank :: self.world], augment)
+            for step in range(start, self.steps)
         ]
         if self.settings.workers == 0:
             yield from (self._batch(*job) for job in jobs)
@@ -115,7 +120,12 @@ class TrainLoader:
         side = self.side(epoch, step, augment)
         samples = [self._sample(int(i), (self.settings.seed, 3, epoch, int(i)), side, augment) for i in indices]
         images = np.stack([sample.image for sample in samples])
-        return Batch(images, [s.boxes for s in samples], [s.labels for s in samples])
+        return Batch(
+            images,
+            [s.boxes for s in samples],
+            [s.labels for s in samples],
+            [self.cache.data.images[i].path.name for i in indices],
+        )
 
     def _sample(self, index: int, seed: tuple[int, ...], side: int, augment: bool) -> Sample:
         rng, settings, pad = np.random.default_rng(seed), self.settings, self.preprocess.pad_value

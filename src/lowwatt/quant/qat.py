@@ -73,6 +73,7 @@ class _Parts:
     by_slot: dict[str, LearnedQuantizer]
     points: tuple[int, ...] = ()
     live: bool = False
+    observer: Observer | None = None
 
 
 class QatModule(nn.Module):
@@ -117,21 +118,24 @@ class QatModule(nn.Module):
         """Whether batch norms use and update the batch's own statistics in training mode."""
         self._qat.live = live
 
+    def watch(self, observer: Observer | None) -> None:
+        """From now on `observer` sees every tensor of the graph (NHWC), quantized, in every forward pass."""
+        self._qat.observer = observer
+
     # -- running ------------------------------------------------------------------------------------------------
 
     def forward(self, images: torch.Tensor) -> Any:
         """NCHW images (0…255) → the network's outputs in its own layouts: a tuple, or the tensor where there is one."""
-        found = self.observe(images, None)
+        found = self._run(images)
         return found if len(found) > 1 else found[0]
 
-    def observe(self, images: torch.Tensor, observer: Observer | None) -> tuple[torch.Tensor, ...]:
-        """As `forward`, always a tuple; `observer` sees every tensor of the graph (NHWC), quantized."""
+    def _run(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         graph, executor = self._qat.prepared.floating, self._qat.executor
         self._pin()
         executor.live = self._qat.live and self.training
         executor.load()
         try:
-            outputs = executor({graph.inputs[0]: images.permute(0, 2, 3, 1)}, observer)
+            outputs = executor({graph.inputs[0]: images.permute(0, 2, 3, 1)}, self._qat.observer)
         finally:
             executor.unload()
         layouts = graph.meta.get("source_layout", {})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import nn
 from lowwatt.capture import capture_model
 from lowwatt.data import open_data
 from lowwatt.data.coco import CocoData
-from lowwatt.data.loader import Batch
+from lowwatt.errors import ToolError
 from lowwatt.files import write_bytes
 from lowwatt.ir import store
 from lowwatt.ir.graph import Graph
@@ -27,15 +27,11 @@ from lowwatt.quant.oscillation import Freezer
 from lowwatt.quant.ptq import QuantReport
 from lowwatt.quant.qat import PREFIX, QatModule, prepare
 from lowwatt.recipe import QatSettings, Recipe
+from lowwatt.training.detection import DetectionTask
 from lowwatt.training.log import Lines, Progress
-from lowwatt.training.loop import Trainer, optimizer_of
-from lowwatt.training.loss import Losses
-from lowwatt.training.schedule import Schedule
-from lowwatt.training.state import load_state
+from lowwatt.training.loop import Trainer, run
+from lowwatt.training.processes import Processes
 from lowwatt.types import Array
-
-if TYPE_CHECKING:
-    from lowwatt.evaluate.coco import Ap
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +62,28 @@ def train_qat(
     """
     recipe = qat_recipe(model.recipe, settings or model.recipe.qat)
     splits = data if data is not None else tuple(open_data(recipe.data))
-    trainer = QatTrainer(model, recipe, splits[0], splits[1], Path(out), progress or Lines())
-    if resume:
-        trainer.resume()
-    else:
-        (Path(out) / "last.ckpt").unlink(missing_ok=True)
-    kept = trainer.run()
-    return QatResult(kept, trainer.best_report())
+    trainer = qat_trainer(model, recipe, splits[0], splits[1], Path(out), progress or Lines())
+    kept = run(trainer, resume)
+    return QatResult(kept, best_report(trainer.ema.module, Path(out)))
+
+
+def qat_trainer(model: Model, recipe: Recipe, train: CocoData, val: CocoData, out: Path, progress: Progress) -> Trainer:
+    """The training loop over the fake-quantized network, in this process alone."""
+    processes = Processes(recipe.train)
+    if processes.world > 1:
+        raise ToolError("QAT runs in one process", hint="start it without torchrun")
+    return Trainer(QatTask(model, recipe, train, val, processes), processes, out, progress)
+
+
+def best_report(module: QatModule, out: Path) -> QuantReport:
+    """Quantization of the weights that were kept in the folder `out`, by a module of the same making."""
+    from safetensors.torch import load_file
+
+    module = copy.deepcopy(module)
+    stored = {**load_file(out / "model.safetensors"), **load_file(out / "quantizers.safetensors")}
+    module.load_state_dict(stored, strict=False)
+    report: QuantReport = module.export()
+    return report
 
 
 def qat_recipe(recipe: Recipe, settings: QatSettings) -> Recipe:
@@ -93,56 +104,30 @@ def qat_recipe(recipe: Recipe, settings: QatSettings) -> Recipe:
     return recipe.model_copy(update={"train": train, "qat": settings})
 
 
-class _Plain(Schedule):
-    """Whole images, with the L1 loss, from the first epoch."""
-
-    def plain(self, epoch: int) -> bool:
-        """Always."""
-        return True
-
-
-class QatTrainer(Trainer):
-    """The training loop with a fake-quantized network, a teacher, and weights that freeze."""
+class QatTask(DetectionTask):
+    """Detection on a fake-quantized network, with a teacher, and weights that freeze."""
 
     half = False  # float16 weights would round to other integers
-    module: QatModule
+    always_plain = True
 
-    def __init__(
-        self, model: Model, recipe: Recipe, train: CocoData, val: CocoData, out: Path, progress: Progress
-    ) -> None:
-        self.source, self.qat = model, recipe.qat
-        super().__init__(recipe, train, val, out, progress)
-        self.schedule = self.full_schedule = _Plain.of(self.settings, self.loader.batch, self.loader.steps)
-        self.freezer = Freezer(self.module, self.qat.freeze, self.qat.freeze_momentum) if self.qat.freeze else None
-        self.teacher = Teacher(self.module.floating, self.qat.features, self.device) if self.qat.distill else None
-        self._distance: torch.Tensor | None = None
+    def __init__(self, model: Model, recipe: Recipe, train: CocoData, val: CocoData, processes: Processes) -> None:
+        super().__init__(recipe, train, val, processes)
+        self.source, self.qat, self.head = model, recipe.qat, model.head
+        self.freezer: Freezer | None = None
+        self.teacher: Teacher | None = None
 
-    def resume(self) -> None:
-        """Take up the state of an interrupted run, histories of weights too."""
-        super().resume()
-        if self.freezer is not None:
-            self.freezer.load_state_dict(load_state(self.out / "last.ckpt")["freezer"])
-
-    def best_report(self) -> QuantReport:
-        """Quantization of the weights that were kept."""
-        from safetensors.torch import load_file
-
-        module = copy.deepcopy(self.ema.module)
-        stored = {**load_file(self.out / "model.safetensors"), **load_file(self.out / "quantizers.safetensors")}
-        module.load_state_dict(stored, strict=False)
-        report: QuantReport = module.export()
-        return report
-
-    # -- what differs from plain training ---------------------------------------------------------------------
-
-    def _build(self) -> nn.Module:
+    def build(self) -> nn.Module:
+        """The trained network on the integers of the scheme, calibrated on training images."""
         network = copy.deepcopy(self.source.module)
-        self.head = self.source.head
         prepared = prepare(capture_model(self.source), self._calibration(), self.qat.scheme)
         module = QatModule(network, prepared, self.qat.quantizer, self.qat.weights)
         for parameter in network.parameters():
             parameter.requires_grad_(True)
-        return module.to(self.device, memory_format=torch.channels_last)
+        if self.qat.freeze:
+            self.freezer = Freezer(module, self.qat.freeze, self.qat.freeze_momentum)
+        if self.qat.distill:
+            self.teacher = Teacher(module.floating, self.qat.features, self.processes.device)
+        return module
 
     def _calibration(self) -> Iterator[Array]:
         for index, batch in enumerate(self.loader.epoch(0, False)):
@@ -150,49 +135,50 @@ class QatTrainer(Trainer):
                 return
             yield batch.images.astype(np.float32)
 
-    def _optimizer(self) -> torch.optim.Optimizer:
-        return optimizer_of(groups(self.module, self.settings.weight_decay, self.qat.scale_rate), self.settings)
+    def groups(self, module: nn.Module) -> list[dict[str, Any]]:
+        """Scales and thresholds at rates of their own."""
+        return groups(module, self.recipe.train.weight_decay, self.qat.scale_rate)
 
-    def _epoch(self) -> None:
-        self.module.set_live(self.epoch < self.qat.live_epochs)
-        super()._epoch()
+    def begin_epoch(self, module: nn.Module, epoch: int) -> None:
+        """Batch norms live in the first epochs."""
+        module.set_live(epoch < self.qat.live_epochs)
+        if self.teacher is not None:
+            module.watch(self.teacher.student)
 
-    def _step(self, batch: Batch, step: int, plain: bool) -> Losses:
-        losses = super()._step(batch, step, plain)
-        if self.freezer is not None:
-            self.freezer.update()
+    def loss(self, outputs: Any, images: torch.Tensor, batch: Any, plain: bool) -> dict[str, torch.Tensor]:
+        """Detection losses, L1 included: the images are whole. With a teacher, the distance to it."""
+        losses = super().loss(outputs, images, batch, plain)
+        if self.teacher is not None:
+            losses["loss"] = losses["loss"] + self.qat.distill * self.teacher.distance(images)
         return losses
 
-    def _forward(self, images: torch.Tensor) -> Sequence[torch.Tensor]:
-        if self.teacher is None:
-            return super()._forward(images)
-        seen: dict[str, torch.Tensor] = {}
-        outputs = self.module.observe(images, self.teacher.observer(seen))
-        self._distance = self.teacher.distance(images, seen)
-        return outputs
+    def after_step(self) -> None:
+        """Freeze what flips."""
+        if self.freezer is not None:
+            self.freezer.update()
 
-    def _loss(self, batch: Batch, plain: bool) -> Losses:
-        losses = super()._loss(batch, plain)
-        if self._distance is None:
-            return losses
-        return replace(losses, total=losses.total + self.qat.distill * self._distance)
+    def state(self) -> dict[str, Any]:
+        """Histories of weights."""
+        return {} if self.freezer is None else self.freezer.state_dict()
 
-    def _state(self) -> dict[str, Any]:
-        return {**super()._state(), "freezer": {} if self.freezer is None else self.freezer.state_dict()}
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Histories of weights."""
+        if self.freezer is not None:
+            self.freezer.load_state_dict(state)
 
-    def _keep(self, ap: Ap) -> None:
+    def keep(self, module: nn.Module, info: dict[str, Any], out: Path) -> None:
+        """Weights, quantizers, and the integers that they make."""
         from safetensors.torch import save
 
-        if ap.ap < self.best:
-            return
-        super()._keep(ap)
-        scales = {n: v.contiguous() for n, v in self.ema.module.state_dict().items() if n.startswith(PREFIX)}
-        write_bytes(self.out / "quantizers.safetensors", save(scales))
-        store.save(self.ema.module.export().quantized, self.out / "quantized.lwg")
+        super().keep(module, info, out)
+        scales = {n: v.contiguous() for n, v in module.state_dict().items() if n.startswith(PREFIX)}
+        write_bytes(out / "quantizers.safetensors", save(scales))
+        store.save(module.export().quantized, out / "quantized.lwg")
 
-    def _model(self, info: dict[str, Any]) -> Model:
+    def model(self, module: nn.Module, info: dict[str, Any]) -> Model:
+        """The float network under the user's own names, as it came in, with the weights of now."""
         network = build_model(self.recipe.model, len(self.val.labels))
-        network.load_state_dict(self.ema.module.float_state(), strict=True)
+        network.load_state_dict(module.float_state(), strict=True)
         return replace(self.source, module=network.eval(), recipe=self.recipe, info={**self.source.info, "qat": info})
 
 
@@ -208,21 +194,24 @@ class Teacher:
             self.names += dict.fromkeys(producers[name].inputs[0] for name in floating.outputs)
         constants = {t.name: torch.from_numpy(np.asarray(t.data)).to(device) for t in floating.constants()}
         self.executor = TorchExecutor(floating, {}, constants)
+        self._seen: dict[str, torch.Tensor] = {}
 
-    def observer(self, seen: dict[str, torch.Tensor]) -> Any:
-        """Keeps the tensors that are compared."""
+    def student(self, name: str, value: torch.Tensor) -> None:
+        """Observer of the quantized network: keeps the tensors that are compared."""
+        if name in self.names:
+            self._seen[name] = value
+
+    def distance(self, images: torch.Tensor) -> torch.Tensor:
+        """Sum over the tensors of the student's last forward pass, which was on these NCHW images."""
+        goal: dict[str, torch.Tensor] = {}
 
         def keep(name: str, value: torch.Tensor) -> None:
             if name in self.names:
-                seen[name] = value
+                goal[name] = value
 
-        return keep
-
-    def distance(self, images: torch.Tensor, seen: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Sum over the tensors; NCHW images."""
-        goal: dict[str, torch.Tensor] = {}
         with torch.no_grad():
-            self.executor({self.executor.graph.inputs[0]: images.permute(0, 2, 3, 1)}, self.observer(goal))
+            self.executor({self.executor.graph.inputs[0]: images.permute(0, 2, 3, 1)}, keep)
+        seen, self._seen = self._seen, {}
         return torch.stack([_relative(seen[name], goal[name]) for name in self.names]).sum()
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from lowwatt.errors import ToolError
 from lowwatt.files import write_text
 
-COLUMNS = (
-    "epoch", "step", "lr", "loss", "iou", "cls", "obj", "l1", "ap", "ap50", "images_per_s", "seconds", "epochs_planned",
-)  # fmt: skip
+_BEFORE = ("epoch", "step", "lr", "loss")
+_BEHIND = ("images_per_s", "waited", "seconds", "epochs_planned")
 
 
 class Progress(Protocol):
@@ -39,7 +38,7 @@ class Lines:
         """Print the row of an epoch that ended."""
         row = info.get("row")
         if row:
-            scored = f"  AP {row['ap']:.4f}  AP50 {row['ap50']:.4f}" if row["ap"] != "" else ""
+            scored = "".join(f"  {name} {row[name]:.4f}" for name in ("ap", "ap50", "top1", "miou") if name in row)
             print(
                 f"epoch {row['epoch']:>3}/{info['epochs']}  loss {row['loss']:.3f}  lr {row['lr']:.5f}"
                 f"  {row['images_per_s']:.1f} images/s  {row['seconds']:.0f} s{scored}",
@@ -50,17 +49,35 @@ class Lines:
         """Nothing is left open."""
 
 
-class CsvLog:
-    """log.csv: one row an epoch, rewritten whole each time, so that it is never torn."""
+class Silent:
+    """Nobody watches: the processes beside the first."""
 
-    def __init__(self, path: Path, rows: list[dict[str, Any]] | None = None) -> None:
-        self.path, self.rows = path, rows or []
+    def start(self, total: int) -> None:
+        """Nothing."""
+
+    def update(self, done: int, info: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def finish(self) -> None:
+        """Nothing."""
+
+
+class Log:
+    """log.csv of a run: one row an epoch, rewritten whole each time, so that it is never torn.
+
+    Columns are `parts` of the loss and `metrics` of the task between those that every run has; `waited` is the share
+    of the time that went by waiting for images.
+    """
+
+    def __init__(self, out: Path, parts: Sequence[str], metrics: Sequence[str]) -> None:
+        self.path, self.columns = out / "log.csv", (*_BEFORE, *parts, *metrics, *_BEHIND)
+        self.rows: list[dict[str, Any]] = []
 
     def add(self, row: dict[str, Any]) -> None:
-        """Add an epoch and write the file."""
+        """Add an epoch and write the file; a column without a value stays empty."""
         self.rows.append(row)
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: _short(v) for k, v in row.items()} for row in self.rows)
         write_text(self.path, text.getvalue())

@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from lowwatt.data import open_data
 from lowwatt.data.coco import CocoData
-from lowwatt.data.loader import Batch, TrainLoader
 from lowwatt.errors import ToolError
-from lowwatt.evaluate.coco import Ap, coco_ap
 from lowwatt.files import write_text
-from lowwatt.models.checkpoint import Model, load, load_weights, save
-from lowwatt.models.yolox import build_model, head_of, preprocess_of
-from lowwatt.recipe import Recipe, TrainSettings, load_recipe
+from lowwatt.models.checkpoint import Model, load
+from lowwatt.recipe import Recipe, load_recipe
+from lowwatt.training.detection import DetectionTask
 from lowwatt.training.ema import Ema
-from lowwatt.training.evaluate import predict
-from lowwatt.training.log import CsvLog, Lines, Progress
-from lowwatt.training.loss import Losses, detection_loss, flatten, pad_targets
+from lowwatt.training.guard import check_finite, memory_told
+from lowwatt.training.interrupt import Interruption
+from lowwatt.training.log import Lines, Log, Progress, Silent
+from lowwatt.training.optimizer import freeze, optimizer_of, train_mode
+from lowwatt.training.processes import Processes
 from lowwatt.training.schedule import Schedule, TimeLimit
-from lowwatt.training.state import load_state, save_state
+from lowwatt.training.state import load_state, random_state, save_state, set_random_state
+from lowwatt.training.sync_norm import synchronised
+from lowwatt.training.task import Batch, Task
 
 _TRIAL_STEPS = 8  # after so many steps of the first epoch a time limit plans for the first time
 _EVALUATION_COST = 0.5  # of training on the same pixels
-_BETA2 = 0.95  # gradients shrink tenfold in a short run; 0.999 would remember the first ones throughout
-_PARTS = ("total", "iou", "cls", "obj", "l1")
 
 
 def train(
@@ -45,24 +44,21 @@ def train(
 ) -> Model:
     """Train a recipe (or the path of one, with `key=value` overrides) and return the best averaged weights.
 
-    Writes to the folder `out`: model.safetensors (best on val so far), recipe.yaml, log.csv, last.ckpt. `data` is
-    (train, val) where it is not to be read from the recipe. `resume` continues an interrupted run exactly, from its
-    last whole epoch. With `train.minutes` the schedule is shortened to end in time; such a run depends on the
-    machine's speed.
+    Writes to the folder `out`: model.safetensors (best on val so far), recipe.yaml, log.csv, last.ckpt and what
+    `lowwatt.training.log` lists. `data` is (train, val) where it is not to be read from the recipe. `resume` continues
+    an interrupted run exactly, from the step of its last save. With `train.minutes` the schedule is shortened to end in
+    time; such a run depends on the machine's speed. Under torchrun all processes share each batch.
 
-    Raises ToolError for a faulty recipe or data set, and where the loss is no longer a number.
+    Raises ToolError for a faulty recipe or data set, where the loss is no longer a number, and where memory runs out.
 
     >>> model = train("recipes/demo.yaml", "runs/demo", overrides=["train.epochs=2"])  # doctest: +SKIP
     """
     settings = recipe if isinstance(recipe, Recipe) and not overrides else _load(recipe, overrides)
     splits = data if data is not None else tuple(open_data(settings.data))
     with _threads(settings.train.threads):
-        trainer = Trainer(settings, splits[0], splits[1], Path(out), progress or Lines())
-        if resume:
-            trainer.resume()
-        else:
-            (Path(out) / "last.ckpt").unlink(missing_ok=True)  # a later --resume must not take up an older run
-        return trainer.run()
+        processes = Processes(settings.train)
+        task = DetectionTask(settings, splits[0], splits[1], processes)
+        return run(Trainer(task, processes, Path(out), progress or Lines()), resume)
 
 
 def _load(recipe: Recipe | str | Path, overrides: Sequence[str]) -> Recipe:
@@ -71,240 +67,218 @@ def _load(recipe: Recipe | str | Path, overrides: Sequence[str]) -> Recipe:
     return load_recipe(recipe, overrides)
 
 
+def run(trainer: Trainer, resume: bool) -> Model:
+    """Train, from the start or from where the folder's interrupted run stands."""
+    if resume:
+        trainer.resume()
+    elif trainer.processes.first:
+        (trainer.out / "last.ckpt").unlink(missing_ok=True)  # a later --resume must not take up an older run
+    return trainer.run()
+
+
 class Trainer:
-    """One run: network, average, optimiser, schedule, and the epoch reached.
+    """One run of a task: network, average, optimiser, schedule, and the step reached."""
 
-    The network is anything that maps NCHW images to the head's outputs; `lowwatt.quant.qat_training` puts another in.
-    """
-
-    half = True
-    """Whether model.safetensors holds float16."""
-
-    def __init__(self, recipe: Recipe, train_data: CocoData, val: CocoData, out: Path, progress: Progress) -> None:
-        self.recipe, self.val, self.out, self.progress = recipe, val, out, progress
-        self.settings = recipe.train
-        self.device = _device(self.settings)
-        self.autocast, half = _autocast(self.settings, self.device)
-        self.loader = TrainLoader(train_data, preprocess_of(recipe.model), self.settings)
-        self.module = self._build()
+    def __init__(self, task: Task, processes: Processes, out: Path, progress: Progress) -> None:
+        self.task, self.processes, self.out = task, processes, out
+        self.recipe, self.settings, self.loader = task.recipe, task.recipe.train, task.loader
+        self.progress = progress if processes.first else Silent()
+        self.module = task.build()
+        freeze(self.module, self.settings.freeze)
+        if processes.world > 1 and self.settings.sync_bn:
+            self.module = synchronised(self.module, processes.device)
+        self.module.to(processes.device, memory_format=torch.channels_last)
         self.ema = Ema(self.module, self.settings.ema, self.settings.ema_ramp)
-        self.optimizer = self._optimizer()
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
-        self.schedule = self.full_schedule = Schedule.of(self.settings, self.loader.batch, self.loader.steps)
+        optimizer = optimizer_of(task.groups(self.module), self.settings)
+        self.forward, self.optimizer = processes.setup(self.module, optimizer)
+        self.schedule = self.full_schedule = self._full_schedule()
         self.limit = TimeLimit(self.settings.minutes * 60) if self.settings.minutes else None
-        self.epoch, self.elapsed, self.best, self.best_epoch = 0, 0.0, -1.0, 0
-        self.log = CsvLog(out / "log.csv")
+        self.epoch, self.step, self.elapsed, self.best, self.best_epoch = 0, 0, 0.0, -1.0, 0
+        self.sums: dict[str, float] = {}
+        self.log = Log(out, task.parts, task.metrics) if processes.first else None
+        self.saved, self.interruption = time.monotonic(), Interruption()
 
     def run(self) -> Model:
         """Train the epochs that are left."""
-        write_text(self.out / "recipe.yaml", self.recipe.to_yaml())
+        if self.processes.first:
+            write_text(self.out / "recipe.yaml", self.recipe.to_yaml())
         self.progress.start(self.schedule.epochs * self.schedule.steps)
         try:
-            if self.schedule.epochs == 0:
-                self._keep(self._evaluate())
-            while self.epoch < self.schedule.epochs:
-                self._epoch()
+            with self.interruption:
+                if self.schedule.epochs == 0:
+                    self._keep(self.task.evaluate(self.ema.module, self.processes))
+                while self.epoch < self.schedule.epochs:
+                    self._epoch()
         finally:
             self.progress.finish()
+        self.processes.agree(None)  # the file is whole
         return load(self.out / "model.safetensors")
 
     def resume(self) -> None:
         """Take up the state of an interrupted run in the same folder."""
-        state = load_state(self.out / "last.ckpt")
-        if state["model_settings"] != self.recipe.model.model_dump() or state["labels"] != list(self.val.labels):
-            raise ToolError(
-                "cannot resume: the recipe's model or classes changed",
-                where=str(self.out / "last.ckpt"),
-                hint="start a new run in another folder, with model.init set to the old model.safetensors",
-            )
+        state = load_state(self.out / "last.ckpt", self.task.identity(), self.processes.world)
         self.module.load_state_dict(state["module"])
         self.ema.module.load_state_dict(state["ema"])
         self.ema.step = state["ema_step"]
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.epoch, self.elapsed = state["epoch"], state["elapsed"]
-        self.best, self.best_epoch = state["best"], state["best_epoch"]
+        self.processes.scaler.load_state_dict(state["scaler"])
+        self.epoch, self.step, self.elapsed = state["epoch"], state["step"], state["elapsed"]
+        self.best, self.best_epoch, self.sums = state["best"], state["best_epoch"], state["sums"]
         if self.limit is not None:
             self.schedule = self.schedule.shortened(state["epochs"])
-        self.log.rows = state["rows"]
+        if self.log is not None:
+            self.log.rows = state["rows"]
+        self.task.load_state(state["task"])
+        set_random_state(state["random"][self.processes.rank])
 
     # -- one epoch ------------------------------------------------------------------------------------------
 
     def _epoch(self) -> None:
-        plain, started = self.schedule.plain(self.epoch), time.perf_counter()
-        self.module.train()
-        sums, pixels, images = dict.fromkeys(_PARTS, 0.0), 0, 0
-        for index, batch in enumerate(self.loader.epoch(self.epoch, not plain)):
-            losses = self._step(batch, self.epoch * self.loader.steps + index, plain)
-            for part in _PARTS:
-                sums[part] += getattr(losses, part).item()
-            pixels, images = pixels + math.prod(batch.images.shape[:3]), images + len(batch.images)
-            if self.epoch == 0 and index == _TRIAL_STEPS:
-                self._plan(pixels, time.perf_counter() - started, 0)
-        seconds = time.perf_counter() - started
-        self.elapsed += seconds
-        self.epoch += 1
-        if not plain:
-            self._plan(pixels, seconds, self.epoch)
-        self._end_epoch({part: total / self.loader.steps for part, total in sums.items()}, images / seconds)
+        plain = self.task.always_plain or self.schedule.plain(self.epoch)
+        train_mode(self.module)
+        self.task.begin_epoch(self.module, self.epoch)
+        began = before = time.perf_counter()
+        pixels, images, first = 0.0, 0, self.step
+        for batch in self.loader.epoch(self.epoch, not plain, self.step):
+            losses = self._step(batch, plain)
+            self.sums = {name: self.sums.get(name, 0.0) + value for name, value in losses.items()}
+            pixels, images = pixels + batch.images[..., 0].size, images + len(batch.images)
+            now = time.perf_counter()
+            self.elapsed, before = self.elapsed + now - before, now
+            if self.epoch == 0 and self.step == _TRIAL_STEPS + 1:
+                self._plan(pixels * self.processes.world, now - began, 0)
+            if self.step < self.loader.steps:
+                self._save_in_time()
+        seconds = time.perf_counter() - began
+        if not plain and first == 0:
+            self._plan(pixels * self.processes.world, seconds, self.epoch + 1)
+        speed = {"images_per_s": images * self.processes.world / seconds, "waited": self.loader.waited / seconds}
+        self._end_epoch(speed)
 
-    def _plan(self, pixels: int, seconds: float, done: int) -> None:
+    def _plan(self, pixels: float, seconds: float, done: int) -> None:
         """Where there is a time limit, fit the schedule to the speed just measured."""
         if self.limit is None:
             return
         self.limit.measure(pixels, seconds)
         every = self.settings.eval_every or self.schedule.epochs
-        evaluation = _EVALUATION_COST * len(self.val) * self.recipe.model.size**2 / every
+        evaluation = _EVALUATION_COST * self.task.work() / every
         work = (self.loader.pixels(True) + evaluation, self.loader.pixels(False) + evaluation)
-        self.schedule = self.limit.choose(self.full_schedule, done, self.elapsed, work)
+        chosen = self.limit.choose(self.full_schedule, done, self.elapsed, work)
+        self.schedule = self.processes.agree(chosen)
 
-    def _step(self, batch: Batch, step: int, plain: bool) -> Losses:
-        rate = self.schedule.rate(step)
+    @property
+    def _done(self) -> int:
+        """Steps of the whole run so far."""
+        return self.epoch * self.loader.steps + self.step
+
+    def _step(self, batch: Batch, plain: bool) -> dict[str, float]:
+        rate = self.schedule.rate(self._done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("factor", 1.0)
-        losses = self._loss(batch, plain)
-        value = losses.total.item()
-        if not math.isfinite(value):
-            raise ToolError(
-                f"the loss became {value}",
-                where=f"epoch {step // self.loader.steps + 1}, step {step + 1}",
-                why=f"iou {losses.iou:.3g}, cls {losses.cls:.3g}, obj {losses.obj:.3g}, rate {rate:.3g}",
-                hint="lower train.lr or raise train.warmup_epochs; --resume starts from the last whole epoch",
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(losses.total).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        with memory_told(batch, lambda part: self._backward(part, plain)):
+            losses = self._backward(batch, plain)
+        values = self._values(losses)
+        check_finite(values, f"epoch {self.epoch + 1}, step {self._done + 1}", list(batch.files), rate)
+        if self.settings.clip:
+            self.processes.fabric.clip_gradients(self.forward, self.optimizer, max_norm=self.settings.clip)
+        self.optimizer.step()
+        self.task.after_step()
         self.ema.update(self.module)
-        self._tell(step + 1, loss=value, lr=rate)
+        self.step += 1
+        self._tell(loss=values["loss"], lr=rate)
+        return values
+
+    def _backward(self, batch: Batch, plain: bool) -> dict[str, Tensor]:
+        """Losses of a batch, their gradients in the module's parameters."""
+        device = self.processes.device
+        images = torch.from_numpy(batch.images).to(device, non_blocking=True).permute(0, 3, 1, 2).float()
+        images = images.contiguous(memory_format=torch.channels_last)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = self.task.loss(self.forward(images), images, batch, plain)
+        self.processes.fabric.backward(losses["loss"])
         return losses
 
-    def _loss(self, batch: Batch, plain: bool) -> Losses:
-        images = torch.from_numpy(batch.images).to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
-        images = images.contiguous(memory_format=torch.channels_last)
-        targets = pad_targets(batch.boxes, batch.labels, self.device)
-        with self.autocast:
-            outputs = self._forward(images)
-        height, width = batch.images.shape[1:3]
-        return detection_loss(flatten(outputs, (height, width), self.head.strides), targets, l1=plain)
+    def _values(self, losses: dict[str, Tensor]) -> dict[str, float]:
+        """Means over the processes, in one transfer."""
+        values = self.processes.mean(torch.stack([value.detach().float() for value in losses.values()]))
+        return dict(zip(losses, values.tolist(), strict=True))
 
-    def _forward(self, images: torch.Tensor) -> Sequence[torch.Tensor]:
-        outputs: Sequence[torch.Tensor] = self.module(images)
-        return outputs
+    def _save_in_time(self) -> None:
+        """Save where the last save is `save_minutes` ago, and where the user wants to stop."""
+        due = time.monotonic() - self.saved >= 60 * self.settings.save_minutes
+        stop = any(self.processes.gather(self.interruption.asked))
+        if self.processes.agree(due) or stop:
+            self._save()
+        if stop:
+            raise KeyboardInterrupt
 
     # -- evaluation and files -------------------------------------------------------------------------------
 
-    def _end_epoch(self, losses: dict[str, float], speed: float) -> None:
-        started = time.perf_counter()
+    def _end_epoch(self, speed: dict[str, float]) -> None:
+        began = time.perf_counter()
+        losses = {name: total / self.loader.steps for name, total in self.sums.items()}
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
         every, last = self.settings.eval_every, self.epoch == self.schedule.epochs
-        ap = self._evaluate() if last or (every and self.epoch % every == 0) else None
-        if ap is not None:
-            self._keep(ap)
-        self.elapsed += time.perf_counter() - started
-        row = self._row(losses, speed, ap)
-        self.log.add(row)
-        save_state(self.out / "last.ckpt", self._state())
-        self._tell(self.epoch * self.loader.steps, row=row)
+        metrics: dict[str, float] = {}
+        if last or (every and self.epoch % every == 0):
+            metrics = self.task.evaluate(self.ema.module, self.processes)
+            self._keep(metrics)
+        self.elapsed += time.perf_counter() - began
+        rate = self.schedule.rate(self._done - 1)
+        planned = {"seconds": self.elapsed, "epochs_planned": self.schedule.epochs}
+        row = {"epoch": self.epoch, "step": self._done, "lr": rate, **losses, **metrics, **speed, **planned}
+        if self.log is not None:
+            self.log.add(row)
+        self._save()
+        self._tell(row=row)
+        if self.interruption.asked and not last:
+            raise KeyboardInterrupt
 
-    def _tell(self, done: int, **info: Any) -> None:
+    def _tell(self, **info: Any) -> None:
         total = self.schedule.epochs * self.loader.steps
-        epoch = min(done // self.loader.steps + 1, self.schedule.epochs)
-        self.progress.update(done, {"epoch": epoch, "epochs": self.schedule.epochs, "total": total, **info})
+        epoch = min(self._done // self.loader.steps + 1, self.schedule.epochs)
+        self.progress.update(self._done, {"epoch": epoch, "epochs": self.schedule.epochs, "total": total, **info})
 
-    def _row(self, losses: dict[str, float], speed: float, ap: Ap | None) -> dict[str, Any]:
-        step = self.epoch * self.loader.steps
-        return {
-            "epoch": self.epoch,
-            "step": step,
-            "lr": self.schedule.rate(step - 1),
-            "loss": losses["total"],
-            **{part: losses[part] for part in _PARTS[1:]},
-            "ap": "" if ap is None else ap.ap,
-            "ap50": "" if ap is None else ap.ap50,
-            "images_per_s": speed,
-            "seconds": self.elapsed,
-            "epochs_planned": self.schedule.epochs,
-        }
-
-    def _evaluate(self) -> Ap:
-        preprocess = self.loader.preprocess
-        return coco_ap(self.val, predict(self.ema.module, self.val, self.head, preprocess, device=self.device))
-
-    def _keep(self, ap: Ap) -> None:
-        """Write model.safetensors where the average did at least as well as before."""
-        if ap.ap < self.best:
+    def _keep(self, metrics: dict[str, float]) -> None:
+        """Write the weights where the average did at least as well as before."""
+        score = metrics[self.task.metrics[0]]
+        if score < self.best:
             return
-        self.best, self.best_epoch = ap.ap, self.epoch
-        info = {"epoch": self.epoch, "epochs": self.schedule.epochs, "ap": ap.ap, "ap50": ap.ap50}
-        save(self._model(info), self.out / "model.safetensors", self.half)
+        self.best, self.best_epoch = score, self.epoch
+        if self.processes.first:
+            info = {"epoch": self.epoch, "epochs": self.schedule.epochs, **metrics}
+            self.task.keep(self.ema.module, info, self.out)
 
-    def _model(self, info: dict[str, Any]) -> Model:
-        labels, ids = self.val.labels, self.val.category_ids
-        return Model(self.ema.module, self.recipe, labels, ids, self.head, self.loader.preprocess, info)
+    def _save(self) -> None:
+        random = self.processes.gather(random_state())
+        if self.log is not None:
+            save_state(self.out / "last.ckpt", self._state(random, self.log.rows))
+        self.saved = time.monotonic()
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self, random: list[dict[str, Tensor]], rows: list[dict[str, Any]]) -> dict[str, Any]:
         """All that an interrupted run needs."""
         return {
-            "model_settings": self.recipe.model.model_dump(),
-            "labels": list(self.val.labels),
+            "identity": self.task.identity(),
+            "world": self.processes.world,
             "module": self.module.state_dict(),
             "ema": self.ema.module.state_dict(),
             "ema_step": self.ema.step,
             "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "scaler": self.processes.scaler.state_dict(),
+            "task": self.task.state(),
+            "random": random,
             "epoch": self.epoch,
+            "step": self.step,
+            "sums": self.sums,
             "epochs": self.schedule.epochs,
             "elapsed": self.elapsed,
             "best": self.best,
             "best_epoch": self.best_epoch,
-            "rows": self.log.rows,
+            "rows": rows,
         }
 
-    # -- building -------------------------------------------------------------------------------------------
-
-    def _build(self) -> nn.Module:
-        self.head = head_of(self.recipe.model, len(self.val.labels))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.settings.seed)
-            module = build_model(self.recipe.model, len(self.val.labels))
-        if self.recipe.model.init:
-            load_weights(module, self.recipe.model.init)
-        return module.to(self.device, memory_format=torch.channels_last)
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        return optimizer_of(parameter_groups(self.module, self.settings), self.settings)
-
-
-def _device(settings: TrainSettings) -> torch.device:
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise ToolError("there is no CUDA device", where="train.device", hint="use train.device=auto or cpu")
-    wanted = settings.device
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
-
-
-def _autocast(settings: TrainSettings, device: torch.device) -> tuple[Any, bool]:
-    """The context of the forward pass, and whether gradients need scaling (float16)."""
-    precision = settings.precision
-    if precision == "auto":
-        precision = "fp32" if device.type == "cpu" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    if precision == "fp32":
-        return contextlib.nullcontext(), False
-    kind = torch.bfloat16 if precision == "bf16" else torch.float16
-    return torch.autocast(device.type, kind), precision == "fp16"
-
-
-def parameter_groups(module: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
-    """Weight decay on convolution weights only (not on biases and batch norm)."""
-    decayed = [p for p in module.parameters() if p.ndim > 1]
-    others = [p for p in module.parameters() if p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def optimizer_of(groups: list[dict[str, Any]], settings: TrainSettings) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW. A group's `factor`, where it has one, multiplies the rate."""
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.lr, betas=(settings.momentum, _BETA2), fused=True)
-    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
+    def _full_schedule(self) -> Schedule:
+        return Schedule.of(self.settings, self.loader.batch, self.loader.steps)
 
 
 @contextlib.contextmanager

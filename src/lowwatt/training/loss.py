@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,10 @@ from lowwatt.training.assign import Assignment, Predictions, Targets, assign
 
 IOU_LOSS_WEIGHT = 5.0
 _LOG_SIZE_LIMIT = 12.0  # exp(12) strides is beyond every image; a wild start cannot overflow
+
+
+def _alone(value: Tensor) -> Tensor:
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +68,15 @@ def pad_targets(
     return Targets(*(torch.from_numpy(a).to(device, non_blocking=True) for a in (xyxy, label, valid)))
 
 
-def detection_loss(predictions: Predictions, targets: Targets, l1: bool) -> Losses:
-    """Assign; then IoU loss 1 - IoU² (weight 5), class loss to IoU-soft targets, objectness loss, L1 where wanted."""
+def detection_loss(
+    predictions: Predictions, targets: Targets, l1: bool, average: Callable[[Tensor], Tensor] = _alone
+) -> Losses:
+    """Assign; then IoU loss 1 - IoU² (weight 5), class loss to IoU-soft targets, objectness loss, L1 where wanted.
+
+    All are divided by the positives of the batch; `average` takes their mean over the processes that share it.
+    """
     matched = assign(predictions, targets)
-    count = matched.positive.sum().clamp(min=1)
+    count = average(matched.positive.sum().float()).clamp(min=1)
     image, anchor = matched.positive.nonzero(as_tuple=True)
     box = matched.box[image, anchor]
     goal = targets.xyxy[image, box]

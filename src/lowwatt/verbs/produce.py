@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from lowwatt.compiler.rules import check
 from lowwatt.errors import ToolError
 from lowwatt.evaluate.report import EpochRow, Report, write_html
 from lowwatt.files import exclusive, write_text
+from lowwatt.ranks import rank, world
 from lowwatt.recipe import Recipe
 from lowwatt.targets import load_target
 from lowwatt.verbs.compile import untrained_graph
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 PROOF_IMAGES = 4
 LEAST_AP50 = 0.02
+NO_TARGET = "none"
 
 
 class Road:
@@ -61,6 +64,10 @@ class Road:
 
     def produce(self, resume: bool = False) -> Report:
         """Drive every stage; returns the report, which is also on disk as report.json and report.html."""
+        if world() > 1:
+            raise ToolError("produce runs in one process", hint="torchrun is for `lowwatt train`; then produce with "
+                            "train.epochs=0 and model.init set to its model.safetensors")  # fmt: skip
+        self._refuse_scheme()
         with exclusive(self.out):
             write_text(self.out / "recipe.yaml", self.recipe.to_yaml())
             self._refuse_unrunnable()
@@ -78,12 +85,16 @@ class Road:
         self.listener(f"{name:9} {time.monotonic() - began:6.1f} s  {self._notes.get(name, '')}")
         return result
 
-    def _refuse_unrunnable(self) -> None:
-        """Before the first step: a network that the target cannot run is not worth training."""
+    def _refuse_scheme(self) -> None:
         scheme = scheme_of(self.recipe.quant)
         if scheme.legality != "dpu":
             hint = "quant.scheme=vitis; for other targets use `lowwatt quantize --scheme` and `lowwatt export`"
             raise ToolError(f"produce compiles for a DPU, which has no integers of {scheme.name}", hint=hint)
+
+    def _refuse_unrunnable(self) -> None:
+        """Before the first step: a network that the target cannot run is not worth training."""
+        if self.recipe.target == NO_TARGET:
+            return
         target = load_target(self.recipe.target)
         graph = untrained_graph(self.recipe, len(self.training_data.labels))
         host = [verdict for verdict in check(graph, target) if verdict.where != "dpu"]
@@ -92,12 +103,14 @@ class Road:
                 f"{len(host)} operators of this network do not run on {target.name}",
                 where=f"{host[0].node} ({host[0].op})",
                 why="; ".join(host[0].reasons),
-                hint=f"{host[0].remedy}; `lowwatt check` lists them all",
+                hint=f"{host[0].remedy}; `lowwatt check` lists them all; target=none trains for no machine",
             )
 
     def train(self, resume: bool = False) -> Model:
-        """Train (or, at 0 epochs, take `model.init` as it is) and save the model."""
-        with exclusive(self.out):
+        """Train (or, at 0 epochs, take `model.init` as it is) and save the model; under torchrun in all processes."""
+        first = rank() == 0
+        with exclusive(self.out) if first else contextlib.nullcontext():
+            self._refuse_unrunnable()
             return self._train(resume)
 
     def _train(self, resume: bool) -> Model:
@@ -111,7 +124,8 @@ class Road:
             resume=resume,
             progress=self.progress("train"),
         )
-        checkpoint.save(model, self.model_path)
+        if rank() == 0:
+            checkpoint.save(model, self.model_path)
         self._notes["train"] = f"{self.model_path.name}, {len(self.training_data)} images"
         return model
 

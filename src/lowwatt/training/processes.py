@@ -1,0 +1,98 @@
+"""The processes of a run: this one alone, or those that torchrun starts; a thin adapter over Lightning Fabric."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from lowwatt.errors import ToolError
+from lowwatt.ranks import world
+from lowwatt.recipe import TrainSettings
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+T = TypeVar("T")
+
+
+class Processes:
+    """Device, precision and communication of a run. Process 0 writes files and scores; all others compute alike.
+
+    `torchrun --nproc-per-node 4 -m lowwatt train …` makes four of them, `--nnodes` more on other machines.
+    """
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self.world = world()
+        device = _device(settings)
+        precision = _precision(settings, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.fabric = _fabric(device.type, precision, self.scaler, self.world)
+        self.rank: int = self.fabric.global_rank
+        self.device: torch.device = self.fabric.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def setup(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
+        """Module whose gradients are averaged over the processes, and its optimizer."""
+        wrapped, wrapped_optimizer = self.fabric.setup(module, optimizer)
+        return wrapped, wrapped_optimizer
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Mean over the processes, without a gradient."""
+        if self.world == 1:
+            return value.detach()
+        mean: Tensor = self.fabric.all_reduce(value.detach().clone(), reduce_op="mean")
+        return mean
+
+    def gather(self, value: T) -> list[T]:
+        """The objects of all processes, in order; the same list in each."""
+        if self.world == 1:
+            return [value]
+        found: list[Any] = [None] * self.world
+        torch.distributed.all_gather_object(found, value)
+        return found
+
+    def agree(self, value: T) -> T:
+        """The first process's object, in all of them."""
+        return value if self.world == 1 else self.gather(value)[0]
+
+    def close(self) -> None:
+        """Leave the group, where there is one."""
+        if self.world > 1 and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _device(settings: TrainSettings) -> torch.device:
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ToolError("there is no CUDA device", where="train.device", hint="use train.device=auto or cpu")
+    wanted = settings.device
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
+
+
+def _precision(settings: TrainSettings, device: torch.device) -> str:
+    if settings.precision != "auto":
+        return settings.precision
+    return "fp32" if device.type == "cpu" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def _fabric(device: str, precision: str, scaler: torch.amp.GradScaler, world: int) -> Fabric:
+    """Fabric with as many processes as torchrun started; Fabric itself starts none."""
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.precision import MixedPrecision, Precision
+
+    plugin: Precision = Precision()
+    if precision == "bf16":
+        plugin = MixedPrecision("bf16-mixed", device)
+    elif precision == "fp16":
+        plugin = MixedPrecision("16-mixed", device, scaler)
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    strategy = "ddp" if world > 1 else "auto"
+    fabric = Fabric(accelerator=device, devices=local, num_nodes=world // local, strategy=strategy, plugins=plugin)
+    fabric.launch()
+    return fabric
