@@ -81,6 +81,16 @@ class TrainSettings(_Settings):
     seed: int = 0
 
 
+class DistillSettings(_Settings):
+    """Training beside a teacher: any detector with YOLOX's outputs that knows the classes, of any width."""
+
+    teacher: str = Field("", description="file of the teacher: .safetensors, .lwg or .onnx; empty: none")
+    method: Literal["at", "cwd", "pkd"] = Field("at", description="how necks are compared; only at takes other widths")
+    neck: float = Field(1.0, ge=0, description="weight of the distance between the necks")
+    logits: float = Field(1.0, ge=0, description="weight of the distance between the outputs")
+    cache_gib: float = Field(1.0, ge=0, description="memory for what the teacher said of images without augmentation")
+
+
 class QuantSettings(_Settings):
     """Post-training quantization."""
 
@@ -126,6 +136,7 @@ class Recipe(_Settings):
     data: DataSettings = Field(default_factory=DataSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     train: TrainSettings = Field(default_factory=TrainSettings)
+    distill: DistillSettings = Field(default_factory=DistillSettings)
     quant: QuantSettings = Field(default_factory=QuantSettings)
     qat: QatSettings = Field(default_factory=QatSettings)
 

@@ -13,6 +13,7 @@ from lowwatt.evaluate.coco import coco_ap
 from lowwatt.models.checkpoint import Model, load_weights
 from lowwatt.models.yolox import build_model, head_of, preprocess_of
 from lowwatt.recipe import Recipe
+from lowwatt.training.distill import Distiller
 from lowwatt.training.evaluate import predict
 from lowwatt.training.loss import detection_loss, flatten, pad_targets
 from lowwatt.training.processes import Processes
@@ -22,7 +23,7 @@ from lowwatt.training.task import Task
 class DetectionTask(Task):
     """Boxes of a COCO-like data set."""
 
-    parts = ("iou", "cls", "obj", "l1")
+    parts: tuple[str, ...] = ("iou", "cls", "obj", "l1")
     metrics = ("ap", "ap50")
 
     def __init__(self, recipe: Recipe, train: CocoData, val: CocoData, processes: Processes) -> None:
@@ -30,6 +31,10 @@ class DetectionTask(Task):
         self.head = head_of(recipe.model, len(val.labels))
         self.preprocess = preprocess_of(recipe.model)
         self.loader = TrainLoader(train, self.preprocess, recipe.train, processes.rank, processes.world)
+        self.distiller: Distiller | None = None
+        if recipe.distill.teacher:
+            self.distiller = Distiller(recipe.distill, val.labels, self.head.strides, processes)
+            self.parts = (*self.parts, "neck", "logits")
 
     def build(self) -> nn.Module:
         """The recipe's network, from a seed, or from the weights that `model.init` names."""
@@ -46,7 +51,15 @@ class DetectionTask(Task):
         height, width = batch.images.shape[1:3]
         predictions = flatten(outputs, (height, width), self.head.strides)
         losses = detection_loss(predictions, targets, l1=plain, average=self.processes.mean)
-        return {"loss": losses.total, "iou": losses.iou, "cls": losses.cls, "obj": losses.obj, "l1": losses.l1}
+        parts = {"iou": losses.iou, "cls": losses.cls, "obj": losses.obj, "l1": losses.l1}
+        if self.distiller is not None:
+            parts |= self.distiller.losses(images, predictions, plain)
+        return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+    def begin_epoch(self, module: nn.Module, epoch: int) -> None:
+        """The teacher's eyes are on the network that learns, not on its average."""
+        if self.distiller is not None:
+            self.distiller.watch(module)
 
     def evaluate(self, module: nn.Module, processes: Processes) -> dict[str, float]:
         """AP50:95 and AP50; every process looks at its share of the images, the first one scores."""
