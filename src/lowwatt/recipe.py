@@ -70,6 +70,7 @@ class TrainSettings(_Settings):
     multiscale: tuple[float, float] = Field((1.0, 1.0), description="side of the training input, times model.size")
     eval_every: int = Field(5, ge=0, description="epochs between evaluations; 0: only at the end")
     workers: int = Field(0, ge=0)
+    tensorboard: bool = Field(True, description="write events for TensorBoard, where it is installed")
     threads: int = Field(0, ge=0, description="CPU threads of torch; 0: as torch chooses")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from lowwatt.data.coco import CocoData
 from lowwatt.data.loader import TrainLoader
-from lowwatt.evaluate.coco import coco_ap
+from lowwatt.evaluate.coco import Ap, coco_ap
+from lowwatt.evaluate.evidence import Evidence, detection_evidence
 from lowwatt.models.checkpoint import Model, load_weights
 from lowwatt.models.yolox import build_model, head_of, preprocess_of
 from lowwatt.recipe import Recipe
@@ -18,6 +19,7 @@ from lowwatt.training.evaluate import predict
 from lowwatt.training.loss import detection_loss, flatten, pad_targets
 from lowwatt.training.processes import Processes
 from lowwatt.training.task import Task
+from lowwatt.types import Detections
 
 
 class DetectionTask(Task):
@@ -31,6 +33,7 @@ class DetectionTask(Task):
         self.head = head_of(recipe.model, len(val.labels))
         self.preprocess = preprocess_of(recipe.model)
         self.loader = TrainLoader(train, self.preprocess, recipe.train, processes.rank, processes.world)
+        self._last: tuple[list[tuple[int, Detections]], Ap] | None = None
         self.distiller: Distiller | None = None
         if recipe.distill.teacher:
             self.distiller = Distiller(recipe.distill, val.labels, self.head.strides, processes)
@@ -65,11 +68,15 @@ class DetectionTask(Task):
         """AP50:95 and AP50; every process looks at its share of the images, the first one scores."""
         share = self.val.part(processes.rank, processes.world)
         found = predict(module, share, self.head, self.preprocess, device=processes.device)
-        parts = processes.gather(found)
-        ap = coco_ap(self.val, [row for part in parts for row in part]) if processes.first else None
-        ap = processes.agree(ap)
+        found = [row for part in processes.gather(found) for row in part]
+        ap = processes.agree(coco_ap(self.val, found) if processes.first else None)
         assert ap is not None
+        self._last = found, ap
         return {"ap": ap.ap, "ap50": ap.ap50}
+
+    def evidence(self) -> Evidence:
+        """Precision over recall, confusion, pictures with boxes."""
+        return Evidence() if self._last is None else detection_evidence(self.val, *self._last)
 
     def model(self, module: nn.Module, info: dict[str, Any]) -> Model:
         """With head, labels and category ids."""
