@@ -196,7 +196,8 @@ class Trainer:
         self.task.after_step()
         self.ema.update(self.module)
         self.step += 1
-        self._tell(loss=values["loss"], lr=rate)
+        best = {self.task.metrics[0]: self.best} if self.best >= 0 else {}
+        self._tell(loss=values["loss"], lr=rate, **best)
         return values
 
     def _backward(self, batch: Batch, plain: bool) -> dict[str, Tensor]:
