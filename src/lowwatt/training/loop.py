@@ -14,6 +14,7 @@ from torch import Tensor
 from lowwatt.data import open_data
 from lowwatt.data.coco import CocoData
 from lowwatt.errors import ToolError
+from lowwatt.files import sweep
 from lowwatt.models.checkpoint import Model, load, save
 from lowwatt.recipe import Recipe, load_recipe
 from lowwatt.training.detection import DetectionTask
@@ -69,6 +70,8 @@ def _load(recipe: Recipe | str | Path, overrides: Sequence[str]) -> Recipe:
 
 def run(trainer: Trainer, resume: bool) -> Model:
     """Train, from the start or from where the folder's interrupted run stands."""
+    if trainer.processes.first:
+        sweep(trainer.out)
     if resume:
         trainer.resume()
     elif trainer.processes.first:
