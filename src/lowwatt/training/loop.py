@@ -23,6 +23,7 @@ from lowwatt.training.guard import check_finite, memory_told
 from lowwatt.training.interrupt import Interruption
 from lowwatt.training.journal import Journal
 from lowwatt.training.log import Lines, Progress, Silent
+from lowwatt.training.norms import live_norms, measured_norms
 from lowwatt.training.optimizer import freeze, optimizer_of, train_mode
 from lowwatt.training.processes import Processes
 from lowwatt.training.schedule import Schedule, TimeLimit
@@ -205,13 +206,15 @@ class Trainer:
 
     def _backward(self, batch: Batch, plain: bool) -> dict[str, Tensor]:
         """Losses of a batch, their gradients in the module's parameters."""
-        device = self.processes.device
-        images = torch.from_numpy(batch.images).to(device, non_blocking=True).permute(0, 3, 1, 2).float()
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = self._pixels(batch)
         self.optimizer.zero_grad(set_to_none=True)
         losses = self.task.loss(self.forward(images), images, batch, plain)
         self.processes.fabric.backward(losses["loss"])
         return losses
+
+    def _pixels(self, batch: Batch) -> Tensor:
+        images = torch.from_numpy(batch.images).to(self.processes.device, non_blocking=True).permute(0, 3, 1, 2).float()
+        return images.contiguous(memory_format=torch.channels_last)
 
     def _values(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """Means over the processes, in one transfer."""
@@ -236,9 +239,10 @@ class Trainer:
         every, last = self.settings.eval_every, self.epoch == self.schedule.epochs
         metrics: dict[str, float] = {}
         if last or (every and self.epoch % every == 0):
-            metrics = self.task.evaluate(self.ema.module, self.processes)
-            self._keep(metrics)
-            self._keep_last(metrics)
+            with measured_norms(self.ema.module, live_norms(self.module), self._whole_images(), self.processes):
+                metrics = self.task.evaluate(self.ema.module, self.processes)
+                self._keep(metrics)
+                self._keep_last(metrics)
         self.elapsed += time.perf_counter() - began
         rate = self.schedule.rate(self._done - 1)
         planned = {"seconds": self.elapsed, "epochs_planned": self.schedule.epochs}
@@ -249,6 +253,13 @@ class Trainer:
         self._tell(row=row)
         if self.interruption.asked and not last:
             raise KeyboardInterrupt
+
+    def _whole_images(self) -> Iterator[Tensor]:
+        """The first `norm_images` of the training images, in batches (NCHW), not augmented."""
+        for index, batch in enumerate(self.loader.epoch(0, False)):
+            if index * self.loader.batch >= self.settings.norm_images:
+                return
+            yield self._pixels(batch)
 
     def _tell(self, **info: Any) -> None:
         total = self.schedule.epochs * self.loader.steps
