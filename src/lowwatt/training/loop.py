@@ -149,7 +149,7 @@ class Trainer:
     # -- one epoch ------------------------------------------------------------------------------------------
 
     def _epoch(self) -> None:
-        plain = self.task.always_plain or self.schedule.plain(self.epoch)
+        plain = self._plain(self.epoch)
         train_mode(self.module)
         self.task.begin_epoch(self.module, self.epoch)
         began = before = time.perf_counter()
@@ -180,6 +180,9 @@ class Trainer:
         work = (self.loader.pixels(True) + evaluation, self.loader.pixels(False) + evaluation)
         chosen = self.limit.choose(self.full_schedule, done, self.elapsed, work)
         self.schedule = self.processes.agree(chosen)
+
+    def _plain(self, epoch: int) -> bool:
+        return self.task.always_plain or self.schedule.plain(epoch)
 
     @property
     def _done(self) -> int:
@@ -239,7 +242,7 @@ class Trainer:
         every, last = self.settings.eval_every, self.epoch == self.schedule.epochs
         metrics: dict[str, float] = {}
         if last or (every and self.epoch % every == 0):
-            with measured_norms(self.ema.module, live_norms(self.module), self._whole_images(), self.processes):
+            with measured_norms(self.ema.module, live_norms(self.module), self._seen_images(), self.processes):
                 metrics = self.task.evaluate(self.ema.module, self.processes)
                 self._keep(metrics)
                 self._keep_last(metrics)
@@ -254,9 +257,9 @@ class Trainer:
         if self.interruption.asked and not last:
             raise KeyboardInterrupt
 
-    def _whole_images(self) -> Iterator[Tensor]:
-        """The first `norm_images` of the training images, in batches (NCHW), not augmented."""
-        for index, batch in enumerate(self.loader.epoch(0, False)):
+    def _seen_images(self) -> Iterator[Tensor]:
+        """`norm_images` of the images of the epoch that has ended, augmented as they were, in batches (NCHW)."""
+        for index, batch in enumerate(self.loader.epoch(self.epoch - 1, not self._plain(self.epoch - 1))):
             if index * self.loader.batch >= self.settings.norm_images:
                 return
             yield self._pixels(batch)

@@ -1,8 +1,9 @@
-"""Batch norms of averaged weights: statistics measured on whole images, not remembered from the way there.
+"""Batch norms of averaged weights: statistics measured on images like those of the last epoch, not remembered.
 
-Running statistics follow the last hundred steps at a momentum of .03, and these saw mosaics, other sizes and other
-weights. In a short run, or where augmentation ends shortly before the end, they are wrong enough to take all of the
-accuracy ("precise BN", Wu and Johnson, arXiv 2105.07576, 3).
+Running statistics follow the last hundred steps at a momentum of .03. Where augmentation ends shortly before the end,
+they still are those of mosaics, and wrong enough to take all of the accuracy ("precise BN", Wu and Johnson, arXiv
+2105.07576, 3). They must be of what the weights have learnt from: as wrong are those of whole images for weights that
+have seen mosaics only.
 """
 
 from __future__ import annotations
