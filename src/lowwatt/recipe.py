@@ -64,7 +64,7 @@ class TrainSettings(_Settings):
     norm_images: int = Field(
         256,
         ge=0,
-        description="images of the epoch on which batch norms are measured before an evaluation; 0: as training left them",
+        description="images of the epoch that set batch norms before an evaluation; 0: as training left them",
     )
     mosaic: float = Field(1.0, ge=0, le=1)
     scale: tuple[float, float] = (0.5, 1.5)
