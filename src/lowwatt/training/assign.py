@@ -110,7 +110,7 @@ def _geometry(predictions: Predictions, xyxy: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _candidates(candidate: Tensor) -> tuple[Tensor, Tensor]:
-    """Candidate anchors (B, A) as indices in rising order, padded to the most of any image: (B, K), and which are real."""
+    """Candidate anchors (B, A) as rising indices (B, K), padded to the most of any image, and which are real."""
     most = max(1, int(candidate.sum(1).max()))
     real, at = candidate.to(torch.uint8).sort(dim=1, descending=True, stable=True)
     return at[:, :most], real[:, :most].bool()
