@@ -25,8 +25,8 @@ _TINY = 1e-12
 class Predictions:
     """Raw outputs of a batch, anchors of all strides in a row.
 
-    cls (B, A, C), box (B, A, 4) as the network gives it, obj (B, A); xyxy (B, A, 4) the decoded corners in input
-    pixels; centre (A, 2) the anchor points in pixels, stride (A,).
+    cls (B, A, C) of any type, box (B, A, 4) as the network gives it, obj (B, A); xyxy (B, A, 4) the decoded corners in
+    input pixels; centre (A, 2) the anchor points in pixels, stride (A,).
     """
 
     cls: Tensor
@@ -126,7 +126,7 @@ def class_cost(cls: Tensor, obj: Tensor, label: Tensor) -> Tensor:
 
     cls (B, K, C), obj (B, K, 1) raw, label (B, G). Logarithms are cut at -100 as torch's cross-entropy does.
     """
-    score = (cls.sigmoid() * obj.sigmoid()).sqrt_()
+    score = (cls.to(obj.dtype).sigmoid() * obj.sigmoid()).sqrt_()
     absent = torch.log1p(-score).clamp_(min=-100).neg_()
     present = torch.log_(score.clamp_(min=_TINY)).clamp_(min=-100).neg_()
     change = (present - absent).transpose(1, 2).contiguous()  # (B, C, K): a box's label picks a row
