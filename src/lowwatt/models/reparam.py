@@ -56,7 +56,8 @@ class RepBlock(ConvBlock):
         if self.shortcut:
             block.conv.weight[:, :, 1, 1].diagonal().add_(1)
         block.bn.running_mean -= self.norm.bias - mean * scale
-        return block.train(self.training)
+        block.train(self.training)
+        return block
 
 
 def expand(module: nn.Module) -> None:
