@@ -44,6 +44,12 @@ class ModelSettings(_Settings):
     activation: Literal["relu", "silu"] = "relu"
     stem: Literal["convs", "focus"] = "convs"
     spp: Literal["dilated", "pool", "none"] = "dilated"
+    head: Literal["separate", "shared"] = Field(
+        "separate", description="shared: the head's 3x3 convolutions are the same at all strides, batch norms are not"
+    )
+    reparam: bool = Field(
+        False, description="3x3 convolutions train with a 1x1 one and a shortcut beside them; saved as one 3x3"
+    )
     init: str = Field("", description="checkpoint to start from (.safetensors)")
 
 
