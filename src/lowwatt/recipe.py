@@ -71,6 +71,7 @@ class TrainSettings(_Settings):
     momentum: float = Field(0.9, ge=0, lt=1)
     warmup_epochs: float = Field(5, ge=0)
     plain_epochs: int = Field(15, ge=0, description="last epochs without mosaic and affine, with L1 loss")
+    plain_norms: Literal["live", "frozen"] = Field("live", description="batch norms in the plain epochs")
     box_loss: Literal["iou", "giou"] = Field("iou", description="1 - IoU², or 1 - GIoU")
     cls_loss: Literal["bce", "qfl"] = Field(
         "bce", description="cross-entropy at positive anchors, or quality focal loss at all"
