@@ -52,7 +52,8 @@ class Subject:
         report = quantize_on(self.graph, self.yardstick.calibration(chosen.images), chosen, Quiet)
         for note in report.notes:
             print(
-                f"  {note.name}: {note.seconds:.0f} s, outputs {note.snr_db:.1f} dB{'' if note.kept else ' (not kept)'}"
+                f"  {note.name}: {note.seconds:.0f} s, outputs {note.snr_db:.1f} dB, loss {note.loss:.4f}"
+                f"{'' if note.kept else ' (not kept)'}"
             )
         return report
 

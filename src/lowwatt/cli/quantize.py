@@ -147,7 +147,9 @@ def _print(result: dict[str, Any]) -> None:
 def _print_steps(notes: Sequence[StepNote]) -> None:
     for note in notes:
         kept = "" if note.kept else "  (taken back: it did not help)"
-        messages.print(f"{note.name:18} {note.seconds:6.1f} s  outputs {note.snr_db:5.1f} dB{kept}")
+        messages.print(
+            f"{note.name:19} {note.seconds:6.1f} s  outputs {note.snr_db:5.1f} dB  loss {note.loss:.4f}{kept}"
+        )
 
 
 def _print_layers(rows: Sequence[LayerError]) -> None:

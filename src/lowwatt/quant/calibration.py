@@ -161,6 +161,13 @@ def biases(graph: Graph, plan: Plan, params: Params, method: str) -> dict[str, Q
     return table
 
 
+def accumulators(graph: Graph, plan: Plan, params: Params) -> dict[str, QuantParams]:
+    """Number formats of the biases in 32 bits, which follow the scales of what is multiplied."""
+    wide = {slot.name for slot in plan.of_kind("bias") if slot.format.bits >= 32}
+    found = biases(graph, plan, params, "minmax") if wide else {}
+    return {name: quant for name, quant in found.items() if name in wide}
+
+
 def bias_format(graph: Graph, plan: Plan, node: Node, params: Params, method: str) -> dict[str, QuantParams]:
     """Number format of a node's bias by its name: its own fix point, or at 32 bits the step of the accumulator that it
     enters; nothing where there is none.

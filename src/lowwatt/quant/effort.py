@@ -23,9 +23,11 @@ from lowwatt.quant.calibration import Histogram, calibrate, collect, merged
 from lowwatt.quant.calibration_images import check_images, image_warnings
 from lowwatt.quant.equalize import equalize
 from lowwatt.quant.executor import TorchExecutor
+from lowwatt.quant.output_loss import output_loss
 from lowwatt.quant.plan import Params, Plan, apply, float_nodes, replan
 from lowwatt.quant.reconstruct import METHODS, BlockReport, Method, Settings, reconstruct
 from lowwatt.quant.spare import worst_layers
+from lowwatt.quant.tune import tunable, tune
 from lowwatt.types import Array
 
 ITERATIONS = 200
@@ -43,11 +45,14 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True, slots=True)
 class StepNote:
-    """What a step cost and brought: seconds, and the outputs' signal to noise in dB after it; `kept` or taken back."""
+    """What a step cost and brought: seconds, the outputs' signal to noise in dB after it, and their loss
+    (`lowwatt.quant.output_loss`), by which it is `kept` or taken back.
+    """
 
     name: str
     seconds: float
     snr_db: float
+    loss: float
     kept: bool = True
 
 
@@ -166,6 +171,16 @@ def reconstruct_longer(work: Work) -> State:
     return _reconstructed(work, 10 * ITERATIONS)
 
 
+def tune_outputs(work: Work) -> State:
+    """Scales, gains and biases of all layers learned together, by the outputs."""
+    state = work.state
+
+    def tell(share: float) -> None:
+        work.progress("tune", share)
+
+    return state.changed(*tune(state.base, state.graph, state.plan, state.params, work.batches, tell))
+
+
 def _reconstructed(work: Work, iterations: int) -> State:
     state, done = work.state, itertools.count(1)
     blocks, method = len(cut(state.base, METHODS["brecq"])), _method(state.plan)
@@ -180,58 +195,67 @@ def _reconstructed(work: Work, iterations: int) -> State:
 
 def _method(plan: Plan) -> Method:
     """QDrop where activations have few bits, what it was made for; else BRECQ, quicker over the same blocks."""
-    coarse = any(slot.format.bits < 8 for slot in plan.of_kind("activations"))
-    return "qdrop" if coarse else "brecq"
+    return "qdrop" if any(slot.format.bits < 8 for slot in plan.of_kind("activations")) else "brecq"
+
+
+def coarse(plan: Plan) -> bool:
+    """Whether anything has fewer than eight bits."""
+    return any(slot.format.bits < 8 for slot in plan.slots.values())
 
 
 FAST: tuple[Step, ...] = (calibrate_ranges, allocate_bits, correct_means)
-GOOD: tuple[Step, ...] = (*FAST, equalize_channels, spare_layers, reconstruct_weights)
+GOOD: tuple[Step, ...] = (*FAST, equalize_channels, spare_layers, reconstruct_weights, tune_outputs)
+BEST: tuple[Step, ...] = (*GOOD, reconstruct_longer, tune_outputs)
 
-EFFORTS: dict[str, tuple[Step, ...]] = {"fast": FAST, "good": GOOD, "best": (*GOOD, reconstruct_longer)}
+EFFORTS: dict[str, tuple[Step, ...]] = {"fast": FAST, "good": GOOD, "best": BEST}
 """Level → steps, in order."""
 
 
 def run_steps(work: Work, effort: str) -> None:
-    """Take the steps of a level; each stays only where the network's outputs come nearer to the float ones."""
+    """Take the steps of a level; each stays only where the outputs come nearer to the float ones for what they do."""
     if effort not in EFFORTS:
         raise ToolError(
             f"unknown effort {effort}", hint=did_you_mean(effort, EFFORTS) or f"known: {', '.join(EFFORTS)}"
         )
     check_images(work.batches)
     judge = _Judge(work)
-    best = float("-inf")
+    best = float("inf")
     for step in EFFORTS[effort]:
         if not _wanted(step, work):
             continue
         began = time.monotonic()
         work.progress(step.__name__, 0.0)
         found = step(work)
-        snr = judge(found)
-        kept = snr >= best or step is allocate_bits  # that one is asked for, and costs
+        snr, loss = judge(found)
+        kept = loss <= best or step is allocate_bits  # that one is asked for, and costs
         if kept:
-            work.state, best = found, snr
-        work.notes.append(StepNote(step.__name__, time.monotonic() - began, snr, kept))
+            work.state, best = found, loss
+        work.notes.append(StepNote(step.__name__, time.monotonic() - began, snr, loss, kept))
         work.progress(step.__name__, 1.0)
 
 
 def _wanted(step: Step, work: Work) -> bool:
-    """Steps that change what runs where, or at how many bits, are taken only where they are asked for."""
+    """Steps that change what runs where, or at how many bits, are taken only where they are asked for; tuning, which
+    costs as much as training does, where there are few bits.
+    """
     if step is spare_layers:
         return work.float_share > 0
+    if step is tune_outputs:
+        return coarse(work.state.plan) and tunable(work.state.plan)
     return step is not allocate_bits or work.size_share < 1
 
 
 class _Judge:
-    """Signal to noise of the outputs on some of the calibration images, mean over the outputs."""
+    """Signal to noise of the outputs on some of the calibration images, mean over the outputs; and their loss."""
 
     def __init__(self, work: Work) -> None:
         self._images = [torch.from_numpy(batch) for batch in _first(work.batches, JUDGED)]
         self._input = work.original.inputs[0]
-        self._real = self._run(TorchExecutor(work.original))
+        self._real, self._loss = self._run(TorchExecutor(work.original)), output_loss(work.original)
 
-    def __call__(self, state: State) -> float:
+    def __call__(self, state: State) -> tuple[float, float]:
         found = self._run(TorchExecutor(apply(state.graph, state.params)))
-        return sum(output_snr(self._real, found).values()) / len(self._real)
+        return sum(output_snr(self._real, found).values()) / len(self._real), float(self._loss(found, self._real))
 
     def _run(self, executor: TorchExecutor) -> dict[str, torch.Tensor]:
         with torch.inference_mode():

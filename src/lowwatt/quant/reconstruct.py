@@ -115,7 +115,7 @@ def reconstruct(
             result.set_constant(name, walk.rounded.constants[name].numpy().copy())
         if progress is not None:
             progress(report)
-    return result, formats | _sums(result, plan, formats)
+    return result, formats | calibration.accumulators(result, plan, formats)
 
 
 def _improve(
@@ -140,10 +140,3 @@ def _images(batches: Iterable[Array]) -> torch.Tensor:
     if not found:
         raise ToolError("reconstruction needs at least one image")
     return torch.from_numpy(np.concatenate(found))
-
-
-def _sums(graph: Graph, plan: Plan, params: Params) -> dict[str, QuantParams]:
-    """Formats of biases in steps of their accumulator, which follow the learned scales."""
-    wide = {slot.name for slot in plan.of_kind("bias") if slot.format.bits >= 32}
-    found = calibration.biases(graph, plan, params, "minmax") if wide else {}
-    return {name: quant for name, quant in found.items() if name in wide}

@@ -12,6 +12,7 @@ from lowwatt.data.loader import TrainLoader
 from lowwatt.evaluate.coco import Ap, coco_ap
 from lowwatt.evaluate.evidence import Evidence, detection_evidence
 from lowwatt.models.checkpoint import Model, load_weights
+from lowwatt.models.reparam import expand
 from lowwatt.models.yolox import build_model, head_of, preprocess_of
 from lowwatt.recipe import Recipe
 from lowwatt.training.distill import Distiller
@@ -44,6 +45,8 @@ class DetectionTask(Task):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.train.seed)
             module = build_model(self.recipe.model, len(self.val.labels))
+            if self.recipe.model.reparam:
+                expand(module)
         if self.recipe.model.init:
             load_weights(module, self.recipe.model.init)
         return module

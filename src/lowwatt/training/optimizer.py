@@ -47,4 +47,6 @@ def optimizer_of(groups: list[dict[str, Any]], settings: TrainSettings) -> torch
     """SGD with Nesterov momentum, or AdamW. A group's `factor`, where it has one, multiplies the rate."""
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=settings.lr, betas=(settings.momentum, _BETA2), fused=True)
-    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
+    return torch.optim.SGD(
+        groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0, fused=True
+    )
