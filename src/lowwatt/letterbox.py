@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowwatt.errors import ToolError
-from lowwatt.types import Letterbox, Preprocess
+from lowwatt.types import Array, Letterbox, Preprocess
 
 CROPPED = 0.875
 """Share of an image's shorter side that a classifier is shown: 224 of 256 pixels, as the published ones are scored."""
@@ -47,14 +47,22 @@ def letterbox(image: NDArray[np.uint8], preprocess: Preprocess) -> tuple[NDArray
     An image of another number of channels is converted (BGR order is assumed). After a crop the map starts at the part
     that was taken.
     """
+    scaled, box = scale_to_fit(image, preprocess)
+    padded = np.full((*preprocess.size, preprocess.channels), preprocess.pad_value, np.uint8)
+    inside(padded, box)[:] = scaled
+    return padded, box
+
+
+def scale_to_fit(
+    image: NDArray[np.uint8], preprocess: Preprocess, scratch: NDArray[np.uint8] | None = None
+) -> tuple[NDArray[np.uint8], Letterbox]:
+    """`letterbox` before the padding: the scaled image, (*box.resized, C), and the map.
+
+    It lies in `scratch` (flat, as many bytes as the input has pixels times channels) where that is given.
+    """
     import cv2
 
-    if image.ndim == 2:
-        image = image[:, :, None]
-    if image.shape[2] != preprocess.channels:
-        code = cv2.COLOR_BGR2GRAY if preprocess.channels == 1 else cv2.COLOR_GRAY2BGR
-        image = cv2.cvtColor(image[:, :, :3] if image.shape[2] > 1 else image, code)
-        image = image.reshape(*image.shape[:2], preprocess.channels)
+    image = _converted(image, preprocess.channels)
     if preprocess.fit == "crop":
         image = _middle(image, preprocess.size)
     source = (image.shape[0], image.shape[1])
@@ -63,11 +71,31 @@ def letterbox(image: NDArray[np.uint8], preprocess: Preprocess) -> tuple[NDArray
     else:
         box = Letterbox.stretch(source, preprocess.size)
     height, width = box.resized
+    shape = (height, width, preprocess.channels)
+    out = None if scratch is None else scratch[: height * width * preprocess.channels].reshape(shape)
     interpolation = cv2.INTER_AREA if box.scale < 0.5 else cv2.INTER_LINEAR
-    scaled = cv2.resize(image, (width, height), interpolation=interpolation)
-    padded = np.full((*preprocess.size, preprocess.channels), preprocess.pad_value, np.uint8)
-    padded[box.top : box.top + height, box.left : box.left + width] = scaled.reshape(height, width, -1)
-    return padded, box
+    scaled: NDArray[np.uint8] = cv2.resize(image, (width, height), dst=out, interpolation=interpolation)
+    return scaled.reshape(shape), box
+
+
+def inside(padded: Array, box: Letterbox) -> Array:
+    """The part of a padded (H, W, C) that the scaled image takes."""
+    height, width = box.resized
+    return padded[box.top : box.top + height, box.left : box.left + width]
+
+
+def _converted(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """(H, W, channels) of gray, BGR or BGR with alpha."""
+    import cv2
+
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.shape[2] == 4:
+        image = image[:, :, :3]
+    if image.shape[2] == channels:
+        return image
+    found: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY if channels == 1 else cv2.COLOR_GRAY2BGR)
+    return found.reshape(*image.shape[:2], channels)
 
 
 def _middle(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

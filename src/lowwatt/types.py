@@ -247,14 +247,3 @@ class Detections:
 
     def __getitem__(self, index: Any) -> Detections:
         return Detections(self.xyxy[index], self.score[index], self.label[index], self.names)
-
-
-@dataclass(slots=True)
-class Result:
-    """What the engine gives for one image: frame number, source, detections, seconds of each stage, or the error."""
-
-    frame: int
-    source: str
-    detections: Detections
-    timing: dict[str, float] = field(default_factory=dict)
-    error: str = ""
