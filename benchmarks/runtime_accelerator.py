@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -51,21 +52,38 @@ def outputs(graph: Graph, seed: int = 0) -> dict[str, Array]:
 
 
 class Accelerator:
-    """A backend that takes `seconds` for an image, in which the processor is free."""
+    """A machine that takes `seconds` for an image, one after the other, in which the processor is free.
+
+    What its runners ask for while it is busy waits in its queue, as with a driver's.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._free, self._lock = seconds, 0.0, Lock()
+
+    def work(self) -> None:
+        """Ask for an image's inference and sleep until it is done."""
+        now = time.perf_counter()
+        with self._lock:
+            self._free = done = max(now, self._free) + self._seconds
+        if done > now:
+            time.sleep(done - now)
+
+
+class Runner:
+    """A backend that hands images to an accelerator; gives the same outputs each time."""
 
     name = "simulated"
 
-    def __init__(self, graph: Graph, seconds: float) -> None:
+    def __init__(self, graph: Graph, accelerator: Accelerator) -> None:
         self.inputs, self.outputs = tuple(graph.inputs), tuple(graph.outputs)
         self.quants = {name: graph.tensor(name).quant for name in (*self.inputs, *self.outputs)}
-        self._seconds, self._found = seconds, outputs(graph)
+        self._accelerator, self._found = accelerator, outputs(graph)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The same outputs each time."""
+        """Outputs by name, raw integers."""
         if inputs[self.inputs[0]].dtype != np.int8:
             raise TypeError("the accelerator takes int8")
-        if self._seconds:
-            time.sleep(self._seconds)
+        self._accelerator.work()
         return self._found
 
 

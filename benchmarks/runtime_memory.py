@@ -16,7 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from runtime_accelerator import CONTEST, Accelerator, detector, images
+from runtime_accelerator import CONTEST, Accelerator, Runner, detector, images
 from verdict import conclude
 
 from lowwatt.runtime import Engine
@@ -48,7 +48,7 @@ def mixture(folder: Path) -> Iterator[str | Path | np.ndarray]:
 
 def main() -> int:
     graph = detector()
-    engine = Engine(graph, Accelerator(graph, 0), **CONTEST)
+    engine = Engine(graph, Runner(graph, Accelerator(0)), **CONTEST)
     measured, failed, done = [], 0, 0
     with tempfile.TemporaryDirectory() as folder:
         stream = engine.stream(mixture(Path(folder)))

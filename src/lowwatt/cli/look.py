@@ -49,7 +49,7 @@ def detect(
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the images with boxes.")] = Path("detections"),
     backend: Annotated[
-        str, typer.Option("--backend", "-b", help="auto, reference, core, onnxruntime or simulator.")
+        str, typer.Option("--backend", "-b", help="auto, reference, core, onnxruntime, simulator or mixed.")
     ] = "auto",
     conf: Annotated[float, typer.Option(min=0, max=1, help="Least score of a box.")] = 0.25,
     iou: Annotated[float, typer.Option(min=0, max=1, help="Overlap above which the weaker box goes.")] = 0.65,

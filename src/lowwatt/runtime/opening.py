@@ -16,7 +16,7 @@ from lowwatt.ir.graph import Graph
 
 def open_backends(backend: str | Backend | Sequence[str | Backend], source: Any) -> list[Backend]:
     """One backend or several, each a name or already open."""
-    several = list(backend) if isinstance(backend, (list, tuple)) else [backend]
+    several: Sequence[Any] = backend if isinstance(backend, (list, tuple)) else [backend]
     if not several:
         raise ToolError("the engine has no backend", hint='name one: backend="core"')
     return [open_backend(one, source) if isinstance(one, str) else one for one in several]

@@ -17,6 +17,9 @@ from typing import Any, Generic, TypeVar
 
 from lowwatt.errors import ToolError
 
+PATIENCE = 1.0
+"""Seconds that a thread is given to end where nobody knows when it can: it hangs, or its camera gives no image."""
+
 
 @dataclass(eq=False)
 class Slot:
@@ -69,7 +72,8 @@ def run_stages(
 
     What a stage raises is in the slot; what `items` raises is raised here, after the results before it. A stage that
     works on one item for more than `timeout` seconds ends the run with a ToolError that names `str(item)`. However the
-    run ends, every thread is joined (after the call that it is in, unless that call hangs) and `items` is closed.
+    run ends, every thread is joined (after the call that it is in) and `items` is closed; only a call that hangs, and a
+    source that waits for its next item, are left behind and end by themselves.
 
     >>> def square(slot): slot.item = slot.item**2
     >>> [slot.item for slot in run_stages((i for i in range(4)), [Stage("square", [square, square])], [Slot(), Slot()])]
@@ -176,11 +180,12 @@ class _Run(Generic[S]):
                 raise ToolError("the pipeline hangs", where=str(slot.item), why=why, hint=hint)
 
     def stop(self) -> None:
-        """Tell every thread to end, and wait for it; a thread that hangs is left behind and ends with the program."""
+        """Tell every thread to end, and wait for it."""
         self._stopped = True
         for waiting in (self._free, *self._waiting):
             for _ in self.threads:
                 waiting.put(None)
         for thread in self.threads:
             if thread.ident is not None:
-                thread.join(1.0 if self._hangs else self._timeout)
+                feeds = thread is self.threads[0]
+                thread.join(PATIENCE if feeds or self._hangs else self._timeout)

@@ -212,7 +212,8 @@ class _Newest(threading.Thread):
                     self._kept = Frame(number, f"{self._source} frame {number}", pixels)
                 self._changed.notify()
             if self._ended:
-                return self._capture.release()
+                break
+        self._capture.release()
 
     def take(self) -> Frame | None:
         """The newest frame that nobody has had; None behind the last one."""

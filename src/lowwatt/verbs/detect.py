@@ -40,14 +40,15 @@ def detect_images(
     One unreadable image does not stop the rest, unless `strict`. `labels`, `pixels` and `tell` are those of
     `evaluate_file`; `options` go to the engine.
     """
-    from lowwatt.loading import load_with_head, read_labels
+    from lowwatt.loading import load, load_with_head, read_labels
     from lowwatt.runtime import Engine
 
     names = () if labels is None else read_labels(labels)
     graph, line = load_with_head(model or packaged_model(), names, pixels)
     if line:
         tell(line)
-    engine = Engine(graph, choose_backend(backend, graph.is_quantized), **options)
+    network = load(model) if backend == "mixed" and model else graph  # which needs the program's segments
+    engine = Engine(network, choose_backend(backend, graph.is_quantized), **options)
     with closing(engine.stream(list(sources), strict=strict, save=out)) as results:
         for result in results:
             found = listed(result.detections)
