@@ -1,6 +1,6 @@
 """AP that the demonstration's recipe reaches on the embedded sample set, in the time that the demonstration gives it.
 
-    python benchmarks/train_demo.py
+python benchmarks/train_demo.py
 """
 
 from __future__ import annotations

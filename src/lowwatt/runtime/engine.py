@@ -19,7 +19,7 @@ from lowwatt.ir.arithmetic import quantize
 from lowwatt.ir.graph import Graph
 from lowwatt.letterbox import letterbox
 from lowwatt.runtime.pipeline import run_stages
-from lowwatt.runtime.postprocess import postprocess
+from lowwatt.runtime.postprocess import Postprocessor
 from lowwatt.runtime.sources import Image, Source, images_of, name_of, pixels_of
 from lowwatt.types import Array, Detections, Letterbox, Result
 
@@ -69,7 +69,14 @@ class Engine:
         self.conf, self.iou, self.max_det = conf, iou, max_det
         self._kept = None if classes is None else _indices(classes, self.labels)
         self._input = self.graph.inputs[0]
-        self._quants = {name: self.graph.tensor(name).quant for name in self.graph.outputs}
+        self._boxes = Postprocessor(
+            self.head,
+            {name: self.graph.tensor(name).quant for name in self.graph.outputs},
+            conf=conf,
+            iou=iou,
+            max_det=max_det if self._kept is None else 1 << 30,
+            names=self.labels,
+        )
         quant = self.graph.tensor(self._input).quant
         self._grid = None if quant is None else quantize(np.arange(256.0), quant)
 
@@ -120,16 +127,7 @@ class Engine:
         if frame.error is not None:
             return frame, Detections.empty(self.labels)
         with _timed(frame, "postprocess"):
-            found = postprocess(
-                frame.outputs,
-                self._quants,
-                self.head,
-                frame.box,
-                conf=self.conf,
-                iou=self.iou,
-                max_det=self.max_det if self._kept is None else 1 << 30,
-                names=self.labels,
-            )
+            found = self._boxes(frame.outputs, frame.box)
             if self._kept is not None:
                 found = found[np.isin(found.label, self._kept)][: self.max_det]
         return frame, found
