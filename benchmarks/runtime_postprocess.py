@@ -1,8 +1,8 @@
 """Time of post-processing beside the LPCV 2021 winner's: outputs of yolox_nano at 320 on real images, 2,100 x 85.
 
-Every reading gets the same outputs, rounded to int8 with a power-of-two scale for each map, as an accelerator would give
-them. The winner's code takes float32: turning the integers into floats is not counted against it. Ours takes
-the integers, and once the same floats.
+Every reading gets the same outputs, rounded to int8 with a power-of-two scale for each map, as an accelerator would
+give them. The winner's code takes float32: turning the integers into floats is not counted against it. Ours takes the
+integers, and once the same floats.
 
     python benchmarks/runtime_postprocess.py [--model yolox_nano_416.onnx] [--images FOLDER]
 """
@@ -118,7 +118,7 @@ def microseconds(readings: dict[str, Reading], cases: Sequence[Case]) -> dict[st
 
 
 def seconds(reading: Reading, one: Case) -> float:
-    """Time of one image. Its outputs are newly written, as a network leaves them; the winner's code writes into them."""
+    """Time of one image. Its outputs are newly written, as a network leaves them (the winner's code changes them)."""
     fresh = {output: value.copy() for output, value in reading.takes(one).items()}
     start = time.perf_counter()
     reading.run(fresh, one.box)

@@ -1,10 +1,10 @@
 """A plain reading of the LPCV 2021 winner's post-processing, to measure ours beside it: their steps, our words.
 
-Source of the steps: github.com/ModelTC/LPCV2021_Winner_Solution, utils.py and nms/nms_cython.pyx; of the first version
-the winner's slides alone, for it was not published. Both take one image's float32 maps by stride, each (1, H, W, C), as
-their runtime gives them, and give rows (image, x1, y1, x2, y2, score, class) in source pixels. Kept as they are: anchors
-made anew for each image, overlap of boxes that count their last pixel, classes kept apart by an offset of 4096 pixels,
-the first 300 in the order of anchors.
+Source of the steps: github.com/ModelTC/LPCV2021_Winner_Solution, utils.py and nms/nms_cython.pyx; of the first
+version the winner's slides alone, for it was not published. Both take one image's float32 maps by stride, each
+(1, H, W, C), as their runtime gives them, and give rows (image, x1, y1, x2, y2, score, class) in source pixels. Kept as
+they are: anchors made anew for each image, overlap of boxes that count their last pixel, classes kept apart by an
+offset of 4096 pixels, the first 300 in the order of anchors.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import threading
 
 import numpy as np
@@ -12,7 +13,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lowwatt.errors import ToolError
-from lowwatt.runtime import postprocess as module
 from lowwatt.runtime.postprocess import Postprocessor
 from lowwatt.types import Array, DetectionHead, Detections, Letterbox, QuantParams
 
@@ -205,7 +205,8 @@ def test_one_object_in_several_threads() -> None:
 def test_without_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
     one = network()
     fast = one.run("auto")
-    monkeypatch.setattr(module, "_core", lambda: None)
+    monkeypatch.setitem(sys.modules, "lowwatt._core", None)
+    monkeypatch.delattr("lowwatt._core")
     assert_same(one.run("auto"), fast)
     with pytest.raises(ToolError, match="not built"):
         one.run("core")

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from lowwatt.backends import Backend, open_backend
 from lowwatt.errors import ToolError
 from lowwatt.ir import meta
-from lowwatt.ir.arithmetic import quantize
 from lowwatt.ir.graph import Graph
-from lowwatt.letterbox import letterbox
 from lowwatt.runtime.pipeline import run_stages
+from lowwatt.runtime.preprocess import Preprocessor
 from lowwatt.runtime.sources import Image, Source, images_of, pixels_of
 from lowwatt.types import Array
 
@@ -32,8 +31,7 @@ class Classifier:
         self.preprocess = meta.preprocess(graph)
         self.backend = open_backend(backend, graph) if isinstance(backend, str) else backend
         self._quant = graph.tensor(head.output).quant
-        quant = graph.tensor(graph.inputs[0]).quant
-        self._grid = None if quant is None else quantize(np.arange(256.0), quant)
+        self._ready = Preprocessor(self.preprocess, graph.tensor(graph.inputs[0]).quant)
 
     def __call__(self, image: Image) -> NDArray[np.float32]:
         """Numbers of the classes of one image, as `Engine` takes it."""
@@ -44,9 +42,8 @@ class Classifier:
         yield from run_stages(images_of(source), [self._prepare, self._infer])
 
     def _prepare(self, image: Image) -> Array:
-        padded, _ = letterbox(pixels_of(image, self.preprocess.channels), self.preprocess)
-        values: Array = padded.astype(np.float32) if self._grid is None else self._grid[padded]
-        return values[None]
+        values, _ = self._ready(pixels_of(image, self.preprocess.channels))
+        return values
 
     def _infer(self, values: Array) -> NDArray[np.float32]:
         scores = self.backend.run({self.graph.inputs[0]: values})[self.head.output].reshape(-1)

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from lowwatt.backends import Backend, open_backend
 from lowwatt.errors import ToolError, did_you_mean
 from lowwatt.ir import meta
-from lowwatt.ir.arithmetic import quantize
 from lowwatt.ir.graph import Graph
-from lowwatt.letterbox import letterbox
 from lowwatt.runtime.pipeline import run_stages
 from lowwatt.runtime.postprocess import Postprocessor
+from lowwatt.runtime.preprocess import Preprocessor
 from lowwatt.runtime.sources import Image, Source, images_of, name_of, pixels_of
 from lowwatt.types import Array, Detections, Letterbox, Result
 
@@ -77,8 +76,7 @@ class Engine:
             max_det=max_det if self._kept is None else 1 << 30,
             names=self.labels,
         )
-        quant = self.graph.tensor(self._input).quant
-        self._grid = None if quant is None else quantize(np.arange(256.0), quant)
+        self._ready = Preprocessor(self.preprocess, self.graph.tensor(self._input).quant)
 
     def __call__(self, image: Image) -> Result:
         """Boxes of one image: a path, or uint8 (H, W), (H, W, 1) or (H, W, 3) in BGR order.
@@ -109,9 +107,7 @@ class Engine:
             with _timed(frame, "read"):
                 pixels = pixels_of(frame.image, self.preprocess.channels)
             with _timed(frame, "preprocess"):
-                padded, frame.box = letterbox(pixels, self.preprocess)
-                values = padded.astype(np.float32) if self._grid is None else self._grid[padded]
-                frame.values = values[None]
+                frame.values, frame.box = self._ready(pixels)
         except ToolError as error:
             frame.error = error
         return frame

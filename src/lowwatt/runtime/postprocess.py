@@ -8,11 +8,11 @@ rounded to float32; everything after that is float32.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from lowwatt.errors import ToolError
+from lowwatt.runtime.core import Ends, choose
 from lowwatt.runtime.decode import DECODERS, Found
 from lowwatt.runtime.levels import Level, has_table, levels_of, table
 from lowwatt.runtime.suppress import suppress
@@ -48,11 +48,12 @@ class Postprocessor:
         iou: float = 0.65,
         max_det: int = 300,
         names: Sequence[str] = (),
-        engine: Literal["auto", "core", "numpy"] = "auto",
+        engine: Ends = "auto",
     ) -> None:
         self._head, self._quants, self._names = head, dict(quants), tuple(names)
         self._conf, self._iou, self._max_det = conf, iou, max_det
-        self._core = None if engine == "numpy" else self._compile(demanded=engine == "core")
+        core = choose(engine)
+        self._core = None if core is None else self._compile(core)
 
     def __call__(self, outputs: Mapping[str, Array], box: Letterbox | None) -> Detections:
         """Boxes of one image, best score first (ties: lower anchor index first).
@@ -84,12 +85,7 @@ class Postprocessor:
 
     # -- the compiled core ---------------------------------------------------------------------------------
 
-    def _compile(self, demanded: bool) -> Any:
-        core = _core()
-        if core is None:
-            if demanded:
-                raise ToolError("the compiled core is not built", hint="use engine='numpy'")
-            return None
+    def _compile(self, core: Any) -> Any:
         head = self._head
         tables = [self._tables(triple) for triple in head.outputs]
         settings = (self._conf, self._iou, self._max_det)
@@ -130,11 +126,3 @@ def postprocess(
 ) -> Detections:
     """Boxes of one image: `Postprocessor(head, quants, **settings)` for a single use."""
     return Postprocessor(head, quants, **settings)(outputs, box)
-
-
-def _core() -> Any:
-    try:
-        from lowwatt import _core
-    except ImportError:
-        return None
-    return _core
