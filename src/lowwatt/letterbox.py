@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowwatt.errors import ToolError
-from lowwatt.types import Array, Letterbox, Preprocess
+from lowwatt.types import Letterbox, Preprocess
 
 CROPPED = 0.875
 """Share of an image's shorter side that a classifier is shown: 224 of 256 pixels, as the published ones are scored."""
@@ -49,65 +49,50 @@ def letterbox(image: NDArray[np.uint8], preprocess: Preprocess) -> tuple[NDArray
     """
     scaled, box = scale_to_fit(image, preprocess)
     padded = np.full((*preprocess.size, preprocess.channels), preprocess.pad_value, np.uint8)
-    inside(padded, box)[:] = scaled
+    box.inside(padded)[...] = scaled
     return padded, box
 
 
-def scale_to_fit(
-    image: NDArray[np.uint8], preprocess: Preprocess, scratch: NDArray[np.uint8] | None = None
-) -> tuple[NDArray[np.uint8], Letterbox]:
-    """`letterbox` before the padding: the scaled image, (*box.resized, C), and the map.
-
-    It lies in `scratch` (flat, as many bytes as the input has pixels times channels) where that is given.
-    """
+def scale_to_fit(image: NDArray[np.uint8], preprocess: Preprocess) -> tuple[NDArray[np.uint8], Letterbox]:
+    """As `letterbox`, before the padding: uint8 (height, width, channels) of `Letterbox.resized`."""
     import cv2
 
-    image = _converted(image, preprocess.channels)
-    if preprocess.fit == "crop":
-        image = _middle(image, preprocess.size)
+    image = _middle(_with_channels(image, preprocess.channels), preprocess)
     source = (image.shape[0], image.shape[1])
     if preprocess.fit == "letterbox":
         box = Letterbox.fit(source, preprocess.size, preprocess.centre)
     else:
         box = Letterbox.stretch(source, preprocess.size)
     height, width = box.resized
-    shape = (height, width, preprocess.channels)
-    out = None if scratch is None else scratch[: height * width * preprocess.channels].reshape(shape)
     interpolation = cv2.INTER_AREA if box.scale < 0.5 else cv2.INTER_LINEAR
-    scaled: NDArray[np.uint8] = cv2.resize(image, (width, height), dst=out, interpolation=interpolation)
-    return scaled.reshape(shape), box
+    scaled = cv2.resize(image, (width, height), interpolation=interpolation)
+    return scaled.reshape(height, width, -1), box
 
 
-def inside(padded: Array, box: Letterbox) -> Array:
-    """The part of a padded (H, W, C) that the scaled image takes."""
-    height, width = box.resized
-    return padded[box.top : box.top + height, box.left : box.left + width]
-
-
-def _converted(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    """(H, W, channels) of gray, BGR or BGR with alpha."""
+def _with_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     import cv2
 
     if image.ndim == 2:
         image = image[:, :, None]
-    if image.shape[2] == 4:
+    if image.shape[2] == 4:  # alpha
         image = image[:, :, :3]
     if image.shape[2] == channels:
         return image
-    found: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY if channels == 1 else cv2.COLOR_GRAY2BGR)
-    return found.reshape(*image.shape[:2], channels)
+    converted = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY if channels == 1 else cv2.COLOR_GRAY2BGR)
+    return converted.reshape(*image.shape[:2], channels)
 
 
-def _middle(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The middle of an image, in the proportions of `size`, as large as fits, less an eighth.
+def _middle(image: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Where a crop is asked for, the middle of an image in the input's proportions, as large as fits, less an eighth.
 
-    An image of just that size was cut by whoever made the data set; it stays whole.
+    An image of just the input's size was cut by whoever made the data set; it stays whole.
 
-    >>> _middle(np.zeros((80, 160, 3), np.uint8), (224, 224)).shape
+    >>> _middle(np.zeros((80, 160, 3), np.uint8), Preprocess((224, 224), 3, fit="crop")).shape
     (70, 70, 3)
     """
     height, width, _ = image.shape
-    if (height, width) == size:
+    size = preprocess.size
+    if preprocess.fit != "crop" or (height, width) == size:
         return image
     scale = CROPPED * min(height / size[0], width / size[1])
     rows, columns = (max(1, round(side * scale)) for side in size)

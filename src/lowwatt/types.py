@@ -162,6 +162,16 @@ class Letterbox:
             min(self.size[1], max(1, round(self.source[1] * self.scale * self.aspect))),
         )
 
+    def inside(self, padded: Array) -> Array:
+        """The part of an input (H, W, C) that the image covers: a view."""
+        height, width = self.resized
+        return padded[self.top : self.top + height, self.left : self.left + width]
+
+    @property
+    def numbers(self) -> tuple[float, float, float, float, float, float]:
+        """What the way back takes: left, top, horizontal and vertical scale, width and height of the source."""
+        return self.left, self.top, self.scale * self.aspect, self.scale, self.source[1], self.source[0]
+
     def _factors(self) -> NDArray[np.float32]:
         return np.array([self.scale * self.aspect, self.scale] * 2, np.float32)
 

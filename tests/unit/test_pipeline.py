@@ -193,27 +193,26 @@ def test_a_stage_that_hangs_is_named() -> None:
 # -- the network's input ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("quant", [None, QuantParams.power_of_two(-1), QuantParams(0.9, 3), QuantParams(0.01, bits=16)])
-@pytest.mark.parametrize("centre", [False, True])
-def test_the_input_equals_the_letterbox_in_the_networks_numbers(quant: QuantParams | None, centre: bool) -> None:
-    from lowwatt.ir import meta
-    from lowwatt.ir.arithmetic import quantize
-    from lowwatt.ir.graph import Graph
-    from lowwatt.runtime.network_input import NetworkInput
+def test_int8_goes_into_the_backend_from_a_few_buffers() -> None:
+    seen = set()
 
-    graph = Graph()
-    graph.add_input("x", (1, 32, 48, 3), quant)
-    meta.set_preprocess(graph, Preprocess((32, 48), 3, pad_value=114, centre=centre))
-    network = NetworkInput(graph)
-    buffer, rng = network.allocate(), np.random.default_rng(0)
-    values = buffer.values
-    for shape in ((100, 77, 3), (5, 200), (1, 1, 1), (32, 48, 4), (400, 9, 3)):
-        image = rng.integers(0, 256, shape, np.uint8)
-        padded, box = letterbox(image, network.preprocess)
-        assert buffer.fill(image) == box
-        real = padded.astype(np.float32)
-        np.testing.assert_array_equal(buffer.values[0], real if quant is None else quantize(real, quant))
-    assert buffer.values is values, "one buffer, again and again"
+    class Looking(Accelerator):
+        def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+            (values,) = inputs.values()
+            seen.add((values.dtype, values.__array_interface__["data"][0]))
+            return super().run(inputs)
+
+    engine = Engine(small_detector(), Looking(0))  # type: ignore[arg-type]
+    assert len(list(engine.stream([picture((1, 1))] * 60))) == 60
+    assert {dtype for dtype, _ in seen} == {np.dtype(np.int8)}
+    assert len(seen) <= slots_for(engine.stages()), "as many as there are slots, however many images"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_alpha_is_left_out(channels: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 4), np.uint8)
+    preprocess = Preprocess((8, 8), channels)
+    np.testing.assert_array_equal(letterbox(image, preprocess)[0], letterbox(image[:, :, :3], preprocess)[0])
 
 
 # -- several accelerators, several parts -----------------------------------------------------------------------

@@ -55,7 +55,7 @@ class Bench:
 
 def run_bench(engine: Engine, source: Source | None, seconds: float) -> Bench:
     """`Engine.bench`."""
-    preprocess = engine.input.preprocess
+    preprocess = engine.preprocess
     noise = np.random.default_rng(0).integers(0, 256, (*preprocess.size, preprocess.channels), np.uint8)
     images = list(images_of(noise if source is None else source))
     alone = [sum(engine(image).timing.values()) for image in (images * 5)[:5]]

@@ -16,10 +16,10 @@ from lowwatt.backends import Backend, parts_of
 from lowwatt.errors import ToolError
 from lowwatt.ir import meta
 from lowwatt.ir.graph import Graph
-from lowwatt.runtime.network_input import InputBuffer, NetworkInput
 from lowwatt.runtime.opening import label_indices, load_network, open_backends, with_head
 from lowwatt.runtime.pipeline import Slot, Stage, run_stages, slots_for
-from lowwatt.runtime.postprocess import postprocess
+from lowwatt.runtime.postprocess import Postprocessor
+from lowwatt.runtime.preprocess import Preprocessor
 from lowwatt.runtime.progress import Progress, telling
 from lowwatt.runtime.results import Result, named_pictures
 from lowwatt.runtime.sources import Frame, Image, Source, frames_of, length_of, name_of
@@ -36,7 +36,7 @@ IMAGE_STAGES = frozenset({"read", "preprocess", "save"})
 class _Slot(Slot):
     """One image on its way through the stages, and the room for it."""
 
-    buffer: InputBuffer
+    buffer: Array
     pixels: NDArray[np.uint8] | None = None
     box: Letterbox | None = None
     values: dict[str, Array] = field(default_factory=dict)
@@ -74,11 +74,20 @@ class Engine:
             loaded = self.graph = with_head(self.graph)
         self.head = meta.head(self.graph)
         self.labels = meta.labels(self.graph)
-        self.input = NetworkInput(self.graph)
+        self.preprocess = meta.preprocess(self.graph)
         self.backends = open_backends(backend, loaded)
         self.conf, self.iou, self.max_det, self.workers, self.timeout = conf, iou, max_det, workers, timeout
         self._kept = None if classes is None else label_indices(classes, self.labels)
-        self._quants = {name: self.graph.tensor(name).quant for name in self.graph.outputs}
+        self._input = self.graph.inputs[0]
+        self._ready = Preprocessor(self.preprocess, self.graph.tensor(self._input).quant)
+        self._boxes = Postprocessor(
+            self.head,
+            {name: self.graph.tensor(name).quant for name in self.graph.outputs},
+            conf=conf,
+            iou=iou,
+            max_det=max_det if self._kept is None else 1 << 30,
+            names=self.labels,
+        )
 
     def __call__(self, image: Image) -> Result:
         """Boxes of one image: a path, or uint8 (H, W), (H, W, 1) or (H, W, 3) in BGR order.
@@ -152,29 +161,20 @@ class Engine:
         ]
 
     def _slot(self) -> _Slot:
-        return _Slot(buffer=self.input.allocate())
+        return _Slot(buffer=self._ready.buffer())
 
     def _read(self, slot: _Slot) -> None:
         slot.result = None
-        slot.pixels = slot.item.pixels(self.input.preprocess.channels)
+        slot.pixels = slot.item.pixels(self.preprocess.channels)
 
     def _preprocess(self, slot: _Slot) -> None:
         assert slot.pixels is not None  # what the stage before left
-        slot.box = slot.buffer.fill(slot.pixels)
-        slot.pixels, slot.values = None, {self.input.name: slot.buffer.values}
+        _, slot.box = self._ready(slot.pixels, slot.buffer)
+        slot.pixels, slot.values = None, {self._input: slot.buffer}
 
     def _postprocess(self, slot: _Slot) -> None:
         self._check_outputs(slot.values)
-        found = postprocess(
-            slot.values,
-            self._quants,
-            self.head,
-            slot.box,
-            conf=self.conf,
-            iou=self.iou,
-            max_det=self.max_det if self._kept is None else 1 << 30,
-            names=self.labels,
-        )
+        found = self._boxes(slot.values, slot.box)
         if self._kept is not None:
             found = found[np.isin(found.label, self._kept)][: self.max_det]
         slot.values, slot.result = {}, self._answer(slot, found)
