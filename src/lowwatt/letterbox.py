@@ -78,7 +78,7 @@ def _with_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]
         image = image[:, :, :3]
     if image.shape[2] == channels:
         return image
-    converted = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY if channels == 1 else cv2.COLOR_GRAY2BGR)
+    converted: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY if channels == 1 else cv2.COLOR_GRAY2BGR)
     return converted.reshape(*image.shape[:2], channels)
 
 

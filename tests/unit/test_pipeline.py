@@ -250,6 +250,18 @@ def test_several_accelerators_share_the_images_and_keep_their_order() -> None:
         assert (int(box[1]) // 8, int(box[0]) // 8) == CELLS[i % len(CELLS)]
 
 
+def test_backends_that_cut_the_network_differently_cannot_share() -> None:
+    from lowwatt.backends import Part
+
+    class Parts(Accelerator):
+        parts = (Part("a", dict), Part("b", dict))
+
+    with pytest.raises(ToolError, match="cannot share"):
+        Engine(small_detector(), ["core", Parts()])  # type: ignore[list-item]
+    with pytest.raises(ToolError, match="no backend"):
+        Engine(small_detector(), [])
+
+
 def test_a_middle_on_the_host_keeps_the_pipeline_full() -> None:
     from lowwatt.backends import Part
 
@@ -342,6 +354,7 @@ def test_a_camera_leaves_out_the_oldest(monkeypatch: pytest.MonkeyPatch, source:
             numbers.append(result.frame)
             pixels.append(int(result.image[0, 0, 0]))  # type: ignore[index, call-overload]
     assert pixels == [number + 1 for number in numbers], "the number tells how many were left out"
+    assert numbers[7] > 7, "few wait inside, so that what is seen is fresh"
     assert numbers == sorted(set(numbers)) and 8 < len(numbers) < 40 and numbers[-1] > 50
 
 
@@ -364,7 +377,7 @@ def test_lengths(tmp_path: Path, clip: Path) -> None:
     assert length_of([picture(), "b.jpg"]) == 2 and length_of(tmp_path / "*.png") == 1
     assert length_of(tmp_path) is None and length_of(0) is None and length_of(iter([picture()])) is None
     assert next(str(f) for f in frames_of(tmp_path)) == str(tmp_path / "a.png")
-    assert sources.is_live("3") and not sources.is_live("3.jpg")
+    assert sources.is_live("3") and sources.is_live(["a.jpg", "0"]) and not sources.is_live("3.jpg")
 
 
 # -- saving, progress, bench -----------------------------------------------------------------------------------

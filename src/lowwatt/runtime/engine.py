@@ -22,7 +22,7 @@ from lowwatt.runtime.postprocess import Postprocessor
 from lowwatt.runtime.preprocess import Preprocessor
 from lowwatt.runtime.progress import Progress, telling
 from lowwatt.runtime.results import Result, named_pictures
-from lowwatt.runtime.sources import Frame, Image, Source, frames_of, length_of, name_of
+from lowwatt.runtime.sources import Frame, Image, Source, frames_of, is_live, length_of, name_of
 from lowwatt.types import Array, Detections, Letterbox
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Engine:
         self.labels = meta.labels(self.graph)
         self.preprocess = meta.preprocess(self.graph)
         self.backends = open_backends(backend, loaded)
-        self.conf, self.iou, self.max_det, self.workers, self.timeout = conf, iou, max_det, workers, timeout
+        self.workers, self.timeout, self._max_det = workers, timeout, max_det
         self._kept = None if classes is None else label_indices(classes, self.labels)
         self._input = self.graph.inputs[0]
         self._ready = Preprocessor(self.preprocess, self.graph.tensor(self._input).quant)
@@ -122,16 +122,17 @@ class Engine:
             frames = named_pictures(frames, save)
             stages.append(Stage("save", [_save] * self.workers))
         total = None if progress is False else length_of(source)
-        with closing(self._results(frames, stages, strict)) as results, telling(progress, total or 0) as teller:
+        slots = slots_for(stages, waiting=0 if is_live(source) else 1)
+        with closing(self._results(frames, stages, slots, strict)) as results, telling(progress, total or 0) as teller:
             for done, result in enumerate(results, 1):
                 yield result
                 if teller is not None:
                     teller.update(done)
 
     def _results(
-        self, frames: Generator[Frame, None, None], stages: Sequence[Stage], strict: bool
+        self, frames: Generator[Frame, None, None], stages: Sequence[Stage], count: int, strict: bool
     ) -> Generator[Result, None, None]:
-        slots = [self._slot() for _ in range(slots_for(stages))]
+        slots = [self._slot() for _ in range(count)]
         with closing(run_stages(frames, stages, slots, self.timeout)) as finished:
             for slot in finished:
                 yield self._result(slot, strict)
@@ -176,7 +177,7 @@ class Engine:
         self._check_outputs(slot.values)
         found = self._boxes(slot.values, slot.box)
         if self._kept is not None:
-            found = found[np.isin(found.label, self._kept)][: self.max_det]
+            found = found[np.isin(found.label, self._kept)][: self._max_det]
         slot.values, slot.result = {}, self._answer(slot, found)
 
     def _check_outputs(self, values: Mapping[str, Array]) -> None:

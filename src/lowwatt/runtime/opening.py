@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowwatt.backends import Backend, open_backend
+from lowwatt.backends import Backend, open_backend, parts_of
 from lowwatt.errors import ToolError, did_you_mean
 from lowwatt.ir.graph import Graph
 
@@ -19,7 +19,10 @@ def open_backends(backend: str | Backend | Sequence[str | Backend], source: Any)
     several: Sequence[Any] = backend if isinstance(backend, (list, tuple)) else [backend]
     if not several:
         raise ToolError("the engine has no backend", hint='name one: backend="core"')
-    return [open_backend(one, source) if isinstance(one, str) else one for one in several]
+    opened: list[Backend] = [open_backend(one, source) if isinstance(one, str) else one for one in several]
+    if len({len(parts_of(one)) for one in opened}) > 1:
+        raise ToolError("the backends cannot share the work", why="they cut the network into different parts")
+    return opened
 
 
 def load_network(source: Any) -> Any:

@@ -60,9 +60,9 @@ class Stage:
     workers: Sequence[Callable[[Any], None]]
 
 
-def slots_for(stages: Sequence[Stage]) -> int:
-    """How many slots keep every worker busy: one in its hands, and one that waits at each stage."""
-    return sum(len(stage.workers) + 1 for stage in stages)
+def slots_for(stages: Sequence[Stage], waiting: int = 1) -> int:
+    """How many slots keep every worker busy: one in its hands, and `waiting` at each stage (0 where age matters)."""
+    return sum(len(stage.workers) + waiting for stage in stages)
 
 
 def run_stages(

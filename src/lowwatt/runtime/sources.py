@@ -101,9 +101,13 @@ def length_of(source: Source) -> int | None:
     return None if any(is_live(image) or is_video(image) for image in images) else len(images)
 
 
-def is_live(image: Image) -> bool:
-    """Whether a path is a camera's number or a network stream."""
-    return isinstance(image, str) and ("://" in image or (image.isdecimal() and not Path(image).exists()))
+def is_live(source: Source) -> bool:
+    """Whether a source is, or a list has, a camera's number or a network stream."""
+    if isinstance(source, (list, tuple)):
+        return any(is_live(item) for item in source)
+    if isinstance(source, str):
+        return "://" in source or (source.isdecimal() and not Path(source).exists())
+    return isinstance(source, int)
 
 
 def is_video(image: Image) -> bool:
