@@ -77,7 +77,7 @@ def _with_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]
     if image.shape[2] == channels:
         return image
     code = cv2.COLOR_BGR2GRAY if channels == 1 else cv2.COLOR_GRAY2BGR
-    converted = cv2.cvtColor(image[:, :, :3] if image.shape[2] > 1 else image, code)
+    converted: NDArray[np.uint8] = cv2.cvtColor(image[:, :, :3] if image.shape[2] > 1 else image, code)
     return converted.reshape(*image.shape[:2], channels)
 
 
