@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from lowwatt.backends.kernels import load_core
 from lowwatt.errors import ToolError
 
 Ends = Literal["auto", "core", "numpy"]
@@ -15,9 +16,8 @@ def choose(engine: Ends) -> Any:
     if engine == "numpy":
         return None
     try:
-        from lowwatt import _core
-    except ImportError as error:
+        return load_core()
+    except ToolError:
         if engine == "core":
-            raise ToolError("the compiled core is not built", why=str(error), hint="use engine='numpy'") from None
+            raise
         return None
-    return _core

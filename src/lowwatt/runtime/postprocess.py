@@ -53,7 +53,7 @@ class Postprocessor:
         self._head, self._quants, self._names = head, dict(quants), tuple(names)
         self._conf, self._iou, self._max_det = conf, iou, max_det
         core = choose(engine)
-        self._core = None if core is None else self._compile(core)
+        self._core: Any = None if core is None else self._compile(core)
 
     def __call__(self, outputs: Mapping[str, Array], box: Letterbox | None) -> Detections:
         """Boxes of one image, best score first (ties: lower anchor index first).
