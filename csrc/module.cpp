@@ -1,58 +1,32 @@
-// The compiled core: integer kernels and post-processing behind one Python module.
+// The compiled core behind one Python module; here its integer kernels.
 //
-// Every array is C-contiguous; feature maps are (N, H, W, C) int8. The interpreter lock is released in the kernels.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
+// Feature maps are (N, H, W, C) int8. The interpreter lock is released in the kernels.
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include <cstring>
 #include <optional>
-#include <stdexcept>
 #include <utility>
 
+#include "arrays.hpp"
 #include "conv.hpp"
 #include "elementwise.hpp"
-#include "postprocess.hpp"
 
-namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace {
 
 using lowwatt::Epilogue;
 
-template <typename T, int Rank>
-using In = nb::ndarray<const T, nb::ndim<Rank>, nb::c_contig, nb::device::cpu>;
-template <typename T>
-using AnyRank = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
-template <typename T>
-using Out = nb::ndarray<nb::numpy, T>;
-using Table = nb::ndarray<const int8_t, nb::shape<256>, nb::c_contig, nb::device::cpu>;
-using RealTable = nb::ndarray<const float, nb::shape<256>, nb::c_contig, nb::device::cpu>;
 using Pair = std::pair<int64_t, int64_t>;
 using Pads = std::tuple<int64_t, int64_t, int64_t, int64_t>;
-
-template <typename T>
-Out<T> make_array(std::vector<size_t> shape) {
-    size_t count = 1;
-    for (size_t side : shape) count *= side;
-    T* data = new T[count];
-    nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
-    return Out<T>(data, shape.size(), shape.data(), owner);
-}
 
 std::vector<size_t> shape_of(const AnyRank<int8_t>& x) {
     std::vector<size_t> shape;
     for (size_t i = 0; i < x.ndim(); ++i) shape.push_back(x.shape(i));
     return shape;
-}
-
-void demand(bool condition, const char* message) {
-    if (!condition) throw std::invalid_argument(message);
 }
 
 Epilogue make_epilogue(int shift, int low, int high, bool leaky) {
@@ -208,49 +182,6 @@ Out<int8_t> repeat(In<int8_t, 4> x, Pair scale) {
     return out;
 }
 
-template <typename T>
-lowwatt::HeadShape head_shape(int64_t stride, const In<T, 3>& classes, const In<T, 3>& box,
-                              const In<T, 3>& objectness) {
-    for (size_t i = 0; i < 2; ++i)
-        demand(classes.shape(i) == box.shape(i) && box.shape(i) == objectness.shape(i), "outputs differ in size");
-    demand(classes.shape(2) > 0 && box.shape(2) == 4 && objectness.shape(2) == 1, "wrong number of channels");
-    return {int64_t(box.shape(0)), int64_t(box.shape(1)), int64_t(classes.shape(2)), stride};
-}
-
-void add_int8(lowwatt::Candidates& candidates, int64_t stride, In<int8_t, 3> classes, In<int8_t, 3> box,
-              In<int8_t, 3> objectness, RealTable class_probability, RealTable offset, RealTable size,
-              RealTable objectness_probability) {
-    const auto shape = head_shape(stride, classes, box, objectness);
-    const lowwatt::HeadTables tables{class_probability.data(), offset.data(), size.data(),
-                                     objectness_probability.data()};
-    nb::gil_scoped_release release;
-    candidates.add(shape, classes.data(), box.data(), objectness.data(), tables);
-}
-
-void add_float(lowwatt::Candidates& candidates, int64_t stride, In<float, 3> classes, In<float, 3> box,
-               In<float, 3> objectness) {
-    const auto shape = head_shape(stride, classes, box, objectness);
-    nb::gil_scoped_release release;
-    candidates.add(shape, classes.data(), box.data(), objectness.data());
-}
-
-nb::tuple suppress(const lowwatt::Candidates& candidates, float iou, int64_t max_det) {
-    std::vector<lowwatt::Detection> kept;
-    {
-        nb::gil_scoped_release release;
-        kept = candidates.suppress(iou, max_det);
-    }
-    auto xyxy = make_array<float>({kept.size(), 4});
-    auto score = make_array<float>({kept.size()});
-    auto label = make_array<int64_t>({kept.size()});
-    for (size_t i = 0; i < kept.size(); ++i) {
-        std::memcpy(xyxy.data() + 4 * i, kept[i].box, sizeof kept[i].box);
-        score.data()[i] = kept[i].score;
-        label.data()[i] = kept[i].label;
-    }
-    return nb::make_tuple(xyxy, score, label);
-}
-
 std::vector<std::string> kernels() {
     std::vector<std::string> names;
     for (const auto* kernel : lowwatt::available_kernels()) names.emplace_back(kernel->name);
@@ -283,11 +214,7 @@ NB_MODULE(_core, module) {
                "epilogue"_a);
     module.def("concat", &concat, "inputs"_a, "tables"_a, "axis"_a);
     module.def("repeat", &repeat, "x"_a, "scale"_a);
-    nb::class_<lowwatt::Candidates>(module, "Candidates")
-        .def(nb::init<float>(), "conf"_a)
-        .def("add_int8", &add_int8)
-        .def("add_float", &add_float)
-        .def("suppress", &suppress, "iou"_a, "max_det"_a);
+    bind_frames(module);
     module.def("kernels", &kernels, "Convolution kernels that this processor can run; the last is the default.");
     module.def("isa", [] { return kernels().back(); }, "Name of the default convolution kernel.");
 }

@@ -1,45 +1,65 @@
-// Threshold, decode and class-aware suppression. The NumPy twin in lowwatt/runtime/postprocess.py defines the result.
+// From raw outputs to boxes: threshold, class maximum, decoding. The NumPy twin in lowwatt/runtime/decode.py defines
+// the result.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
+
+#include "suppress.hpp"
 
 namespace lowwatt {
 
-struct Detection {
-    float box[4];  // x1, y1, x2, y2 in pixels of the input
-    float score;
-    int64_t label;
-};
+using RealTable = std::array<float, 256>;  // of each int8, from -128 up
 
-// 256 values of each int8, from -128 up.
+// What the integers of one stride mean, by channel: the curve of the head's kind after dequantization.
 struct HeadTables {
-    const float* class_probability;
-    const float* offset;
-    const float* size;
-    const float* objectness_probability;
+    RealTable classes, offset, size, objectness;
 };
 
-struct HeadShape {
-    int64_t height, width, classes, stride;
+// Outputs of one stride, each height * width * channels.
+template <typename T>
+struct Maps {
+    int64_t height, width;
+    const T *classes, *box, *objectness;
 };
 
-class Candidates {
+// Map of input pixels back to the source image: (x - left) / scale, clipped to 0 … limit.
+struct Source {
+    float pad[2], scale[2], limit[2];  // horizontal, vertical
+};
+
+enum class HeadKind { yolox, fastestdet };
+HeadKind head_kind(const std::string& name);
+
+struct PostprocessSettings {
+    HeadKind kind;
+    int64_t classes;
+    float conf, iou;
+    int64_t max_det;
+};
+
+// One stride with what can be known before the first image: the lowest raw values that can reach `conf`.
+class Stride {
 public:
-    explicit Candidates(float conf) : conf_(conf) {}
+    Stride(const PostprocessSettings& settings, int64_t stride, const std::optional<HeadTables>& tables);
 
-    // Raw int8 outputs of one stride, each height * width * channels.
-    void add(const HeadShape& shape, const int8_t* classes, const int8_t* box, const int8_t* objectness,
-             const HeadTables& tables);
-    // The same with float32 logits.
-    void add(const HeadShape& shape, const float* classes, const float* box, const float* objectness);
-
-    // Best score first (ties: order of adding), greedy within a class, at most max_det.
-    std::vector<Detection> suppress(float iou, int64_t max_det) const;
+    bool integers() const { return tables_.has_value(); }
+    void read(const Maps<int8_t>& maps, std::vector<Candidate>& found) const;
+    void read(const Maps<float>& maps, std::vector<Candidate>& found) const;
 
 private:
-    float conf_;
-    std::vector<Detection> found_;
+    PostprocessSettings settings_;
+    int64_t stride_;
+    std::optional<HeadTables> tables_;
+    int lowest_objectness_ = 128;                // of the integers
+    std::array<int16_t, 256> lowest_class_;      // by objectness
+    float lowest_objectness_logit_, lowest_class_logit_;
 };
+
+// Boxes of the candidates in pixels of the source image.
+void to_source(const Source& source, std::vector<Candidate>& boxes);
 
 }  // namespace lowwatt

@@ -47,16 +47,17 @@ def letterbox(image: NDArray[np.uint8], preprocess: Preprocess) -> tuple[NDArray
     An image of another number of channels is converted (BGR order is assumed). After a crop the map starts at the part
     that was taken.
     """
+    scaled, box = scale_to_fit(image, preprocess)
+    padded = np.full((*preprocess.size, preprocess.channels), preprocess.pad_value, np.uint8)
+    box.inside(padded)[...] = scaled
+    return padded, box
+
+
+def scale_to_fit(image: NDArray[np.uint8], preprocess: Preprocess) -> tuple[NDArray[np.uint8], Letterbox]:
+    """As `letterbox`, before the padding: uint8 (height, width, channels) of `Letterbox.resized`."""
     import cv2
 
-    if image.ndim == 2:
-        image = image[:, :, None]
-    if image.shape[2] != preprocess.channels:
-        code = cv2.COLOR_BGR2GRAY if preprocess.channels == 1 else cv2.COLOR_GRAY2BGR
-        image = cv2.cvtColor(image[:, :, :3] if image.shape[2] > 1 else image, code)
-        image = image.reshape(*image.shape[:2], preprocess.channels)
-    if preprocess.fit == "crop":
-        image = _middle(image, preprocess.size)
+    image = _middle(_with_channels(image, preprocess.channels), preprocess)
     source = (image.shape[0], image.shape[1])
     if preprocess.fit == "letterbox":
         box = Letterbox.fit(source, preprocess.size, preprocess.centre)
@@ -65,21 +66,33 @@ def letterbox(image: NDArray[np.uint8], preprocess: Preprocess) -> tuple[NDArray
     height, width = box.resized
     interpolation = cv2.INTER_AREA if box.scale < 0.5 else cv2.INTER_LINEAR
     scaled = cv2.resize(image, (width, height), interpolation=interpolation)
-    padded = np.full((*preprocess.size, preprocess.channels), preprocess.pad_value, np.uint8)
-    padded[box.top : box.top + height, box.left : box.left + width] = scaled.reshape(height, width, -1)
-    return padded, box
+    return scaled.reshape(height, width, -1), box
 
 
-def _middle(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The middle of an image, in the proportions of `size`, as large as fits, less an eighth.
+def _with_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    import cv2
 
-    An image of just that size was cut by whoever made the data set; it stays whole.
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.shape[2] == 4:  # alpha
+        image = image[:, :, :3]
+    if image.shape[2] == channels:
+        return image
+    converted: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY if channels == 1 else cv2.COLOR_GRAY2BGR)
+    return converted.reshape(*image.shape[:2], channels)
 
-    >>> _middle(np.zeros((80, 160, 3), np.uint8), (224, 224)).shape
+
+def _middle(image: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Where a crop is asked for, the middle of an image in the input's proportions, as large as fits, less an eighth.
+
+    An image of just the input's size was cut by whoever made the data set; it stays whole.
+
+    >>> _middle(np.zeros((80, 160, 3), np.uint8), Preprocess((224, 224), 3, fit="crop")).shape
     (70, 70, 3)
     """
     height, width, _ = image.shape
-    if (height, width) == size:
+    size = preprocess.size
+    if preprocess.fit != "crop" or (height, width) == size:
         return image
     scale = CROPPED * min(height / size[0], width / size[1])
     rows, columns = (max(1, round(side * scale)) for side in size)

@@ -162,6 +162,16 @@ class Letterbox:
             min(self.size[1], max(1, round(self.source[1] * self.scale * self.aspect))),
         )
 
+    def inside(self, padded: Array) -> Array:
+        """The part of an input (H, W, C) that the image covers: a view."""
+        height, width = self.resized
+        return padded[self.top : self.top + height, self.left : self.left + width]
+
+    @property
+    def numbers(self) -> tuple[float, float, float, float, float, float]:
+        """What the way back takes: left, top, horizontal and vertical scale, width and height of the source."""
+        return self.left, self.top, self.scale * self.aspect, self.scale, self.source[1], self.source[0]
+
     def _factors(self) -> NDArray[np.float32]:
         return np.array([self.scale * self.aspect, self.scale] * 2, np.float32)
 
@@ -247,14 +257,3 @@ class Detections:
 
     def __getitem__(self, index: Any) -> Detections:
         return Detections(self.xyxy[index], self.score[index], self.label[index], self.names)
-
-
-@dataclass(slots=True)
-class Result:
-    """What the engine gives for one image: frame number, source, detections, seconds of each stage, or the error."""
-
-    frame: int
-    source: str
-    detections: Detections
-    timing: dict[str, float] = field(default_factory=dict)
-    error: str = ""

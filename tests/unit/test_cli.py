@@ -106,6 +106,24 @@ def test_detect_goes_on_where_one_picture_cannot_be_written(lowwatt: Command, de
     assert "small [red].png → " in out and (tmp_path / "out/small [red].jpg").is_file()
 
 
+def test_detect_strict_stops_and_keeps_what_was_found(lowwatt: Command, detector: Path, tmp_path: Path) -> None:
+    good = write_picture(tmp_path / "good.png")
+    (tmp_path / "bad.jpg").write_bytes(b"nothing")
+    names = [good, tmp_path / "bad.jpg", good]
+    code, out, err = lowwatt("detect", *names, "-m", detector, "-o", tmp_path / "out", "--json")
+    assert code == 1 and [bool(row["error"]) for row in json.loads(out)] == [False, True, False]
+    code, out, err = lowwatt("detect", *names, "-m", detector, "-o", tmp_path / "out", "--json", "--strict")
+    assert code == 1 and len(json.loads(out)) == 1 and "bad.jpg" in err
+
+
+def test_detect_runs_the_segments_of_a_program(lowwatt: Command, detector: Path, tmp_path: Path) -> None:
+    photo = write_picture(tmp_path / "a.png")
+    assert lowwatt("compile", detector, "-o", tmp_path / "a.lwp")[0] == 0
+    for backend in ("mixed", "core"):
+        out = lowwatt("detect", photo, "-m", tmp_path / "a.lwp", "-o", tmp_path / "out", "-b", backend)[1]
+        assert "lamp" in out
+
+
 BAD_PLACES = [("file/deep/out.lwp", "directory"), ("folder", "directory"), ("n" * 300 + ".lwp", "name too long")]
 
 

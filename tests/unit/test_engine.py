@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -15,7 +13,6 @@ from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph
 from lowwatt.runtime import Engine
 from lowwatt.runtime.draw import class_colour, draw, save
-from lowwatt.runtime.pipeline import run_stages
 from lowwatt.runtime.sources import images_of
 from lowwatt.types import Detections
 from small_detector import HEIGHT, LABELS, WIDTH, picture, small_detector
@@ -157,66 +154,13 @@ def test_a_broken_backend_reaches_the_caller() -> None:
         def run(self, inputs: object) -> object:
             raise RuntimeError("out of order")
 
-    engine.backend = Broken()  # type: ignore[assignment]
+    engine.backends = [Broken()]  # type: ignore[list-item]
     before = threading.active_count()
-    with pytest.raises(RuntimeError, match="out of order"):
+    with pytest.raises(ToolError, match="infer failed") as error:
         list(engine.stream([picture()] * 20))
+    assert error.value.where == "frame 0" and error.value.why == "RuntimeError: out of order"
+    assert isinstance(error.value.__cause__, RuntimeError)
     assert threading.active_count() == before
-
-
-# -- the pipeline itself ---------------------------------------------------------------------------------
-
-
-def test_stages_overlap() -> None:
-    """Three stages of 20 ms on ten items: one after the other would be 600 ms."""
-
-    def nap(item: int) -> int:
-        time.sleep(0.02)
-        return item
-
-    start = time.perf_counter()
-    assert list(run_stages(range(10), [nap, nap, nap])) == list(range(10))
-    assert time.perf_counter() - start < 0.45
-
-
-def test_a_slow_reader_holds_the_line_back() -> None:
-    taken: list[int] = []
-
-    def count() -> Iterator[int]:
-        for item in range(1000):
-            taken.append(item)
-            yield item
-
-    results = run_stages(count(), [lambda x: x], depth=2)
-    next(results)
-    time.sleep(0.3)
-    results.close()
-    assert len(taken) < 20
-
-
-def test_closing_early_joins_every_thread() -> None:
-    before = threading.active_count()
-    results = run_stages(iter(int, 1), [lambda x: x, lambda x: x])
-    next(results)
-    assert threading.active_count() == before + 3
-    results.close()
-    assert threading.active_count() == before
-
-
-@pytest.mark.parametrize("position", ["source", "first", "last"])
-def test_results_before_a_failure_are_given(position: str) -> None:
-    def fail_at_three(item: int) -> int:
-        if item == 3:
-            raise KeyError("three")
-        return item
-
-    stages = [fail_at_three if position == "first" else int, fail_at_three if position == "last" else int]
-    items = map(fail_at_three, range(9)) if position == "source" else range(9)
-    found = []
-    with pytest.raises(KeyError, match="three"):
-        for item in run_stages(items, stages):
-            found.append(item)
-    assert found == [0, 1, 2]
 
 
 # -- drawing ---------------------------------------------------------------------------------------------

@@ -64,11 +64,10 @@ def test_fastestdet_gives_its_authors_boxes() -> None:
     assert "stride 16" in attach_head(cut, LABELS) and cut.outputs == ["cls_16", "box_16", "obj_16"]
     assert meta.preprocess(cut) == Preprocess(SIZE, 3, fit="stretch") and meta.head(cut).kind == "fastestdet"
     outputs = open_backend("onnxruntime", cut).run({"images": IMAGE})
-    found = postprocess(outputs, {}, meta.head(cut), None, conf=0.0, iou=1.0)
-    given = np.column_stack([found.xyxy, found.score, found.label])
-    np.testing.assert_allclose(sorted_rows(given), sorted_rows(expected), rtol=1e-4, atol=1e-3)
-    with pytest.raises(ToolError, match="cannot decode"):
-        postprocess(outputs, {}, meta.head(cut), None, engine="core")
+    for engine in ("numpy", "auto"):
+        found = postprocess(outputs, {}, meta.head(cut), None, conf=0.0, iou=1.0, engine=engine)
+        given = np.column_stack([found.xyxy, found.score, found.label])
+        np.testing.assert_allclose(sorted_rows(given), sorted_rows(expected), rtol=1e-4, atol=1e-3)
 
 
 def test_integers_of_a_fastestdet_are_their_real_values() -> None:

@@ -127,7 +127,7 @@ def test_an_output_may_be_a_constant() -> None:
     graph = small_detector()
     graph.outputs.append("cls_w")
     zeros = {"images": np.zeros((1, 32, 48, 1), np.int8)}
-    found = [lowwatt.Engine(graph, name).backend.run(zeros)["cls_w"] for name in ("core", "reference")]
+    found = [lowwatt.Engine(graph, name).backends[0].run(zeros)["cls_w"] for name in ("core", "reference")]
     assert all(np.array_equal(value, graph.tensor("cls_w").data) for value in found)
 
 

@@ -6,16 +6,17 @@ import importlib
 import importlib.util
 from typing import Any
 
-from lowwatt.backends.base import Backend, BackendStatus
+from lowwatt.backends.base import Backend, BackendStatus, Part, parts_of
 from lowwatt.errors import ToolError, did_you_mean
 
-__all__ = ["Backend", "BackendStatus", "available", "backend_names", "open_backend"]
+__all__ = ["Backend", "BackendStatus", "Part", "available", "backend_names", "open_backend", "parts_of"]
 
 _BACKENDS = {
     "reference": ("lowwatt.backends.reference", "ReferenceBackend"),
     "core": ("lowwatt.backends.core", "CoreBackend"),
     "simulator": ("lowwatt.backends.simulator", "SimulatorBackend"),
     "onnxruntime": ("lowwatt.backends.onnxruntime", "OnnxRuntimeBackend"),
+    "mixed": ("lowwatt.backends.mixed", "MixedBackend"),
 }
 
 
@@ -27,9 +28,9 @@ def backend_names() -> tuple[str, ...]:
 def open_backend(name: str, source: Any, **options: Any) -> Backend:
     """Open a network on a backend.
 
-    `source` is a Graph or a Program; for onnxruntime also the path of an ONNX file. `options` go to the backend
-    (core: isa; simulator: fidelity; onnxruntime: optimise, threads). ToolError for an unknown name, or a network that
-    the backend does not take.
+    `source` is a Graph or a Program; for onnxruntime also the path of an ONNX file; for mixed a Program. `options` go
+    to the backend (core: isa; simulator: fidelity; onnxruntime: optimise, threads; mixed: dpu, host). ToolError for an
+    unknown name, or a network that the backend does not take.
 
     >>> open_backend("referense", None)
     Traceback (most recent call last):
@@ -50,7 +51,7 @@ def available() -> list[BackendStatus]:
 
 
 def _status(name: str) -> BackendStatus:
-    if name == "onnxruntime":
+    if name in ("onnxruntime", "mixed"):
         return _module_status(name, "onnxruntime", "pip install onnxruntime")
     if name in ("core", "simulator"):
         return _module_status(name, "lowwatt._core", "pip install . with a C++17 compiler")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,6 +28,20 @@ class Backend(Protocol):
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name. ToolError for a missing or unknown input, or one of a wrong shape or type."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A step of a backend's work on one image; `run` takes what is known so far, and gives it with its own outputs."""
+
+    name: str
+    run: Callable[[Mapping[str, Array]], dict[str, Array]]
+
+
+def parts_of(backend: Backend) -> Sequence[Part]:
+    """Steps that may work at the same time, each on another image: a backend's `parts`, or one for most."""
+    parts: Sequence[Part] = getattr(backend, "parts", ()) or (Part("infer", backend.run),)
+    return parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,41 +41,54 @@ def run(
 
 def detect(
     sources: Annotated[
-        list[str], typer.Argument(metavar="IMAGE|FOLDER|GLOB...", help="What to look at.", show_default=False)
+        list[str],
+        typer.Argument(metavar="IMAGE|FOLDER|GLOB|VIDEO|CAMERA...", help="What to see.", show_default=False),
     ],
     model: Annotated[
         Path | None, typer.Option("--model", "-m", help="Program, graph, model or ONNX; default: the packaged one.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the images with boxes.")] = Path("detections"),
     backend: Annotated[
-        str, typer.Option("--backend", "-b", help="auto, reference, core, onnxruntime or simulator.")
+        str, typer.Option("--backend", "-b", help="auto, reference, core, onnxruntime, simulator or mixed.")
     ] = "auto",
     conf: Annotated[float, typer.Option(min=0, max=1, help="Least score of a box.")] = 0.25,
     iou: Annotated[float, typer.Option(min=0, max=1, help="Overlap above which the weaker box goes.")] = 0.65,
     max_det: Annotated[int, typer.Option(min=1, help="Most boxes of an image.")] = 100,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
     labels: Labels = None,
     pixels: Pixels = "",
     json: Json = False,
 ) -> None:
-    """Draw the boxes of a detector on images.
+    """Draw the boxes of a detector on images: files, folders, videos, a camera's number or an rtsp:// address.
 
     Example: lowwatt detect photo.jpg
     """
     from lowwatt.verbs.detect import detect_images
 
     settings: dict[str, Any] = {"conf": conf, "iou": iou, "max_det": max_det, "labels": labels, "pixels": pixels}
-    rows = detect_images(sources, model, out, backend, tell=messages.print, **settings)
-    failed = [row for row in rows if row["error"]]
-    if json:
-        print_json(rows)
-    else:
-        for row in rows:
-            names = ", ".join(f"{d['label']} {d['score']:.2f}" for d in row["detections"]) or "nothing found"
-            output.print(f"{row['source']}: failed" if row["error"] else f"{row['source']} → {row['file']}: {names}")
-    for row in failed:
-        messages.print(row["error"])
-    if failed:
+    found = detect_images(sources, model, out, backend, strict=strict, tell=messages.print, **settings)
+    rows: list[dict[str, Any]] = []
+    try:
+        for row in found:
+            rows.append(row)
+            if not json:
+                output.print(_detected(row))
+            if row["error"]:
+                messages.print(row["error"])
+    finally:
+        found.close()
+        if json and rows:  # what was found before an error or Ctrl-C is not lost
+            print_json(rows)
+    if any(row["error"] for row in rows):
         raise typer.Exit(1)
+
+
+def _detected(row: dict[str, Any]) -> str:
+    """One image's line."""
+    if not row["file"]:
+        return f"{row['source']}: failed"
+    names = ", ".join(f"{d['label']} {d['score']:.2f}" for d in row["detections"]) or "nothing found"
+    return f"{row['source']} → {row['file']}: {names}"
 
 
 def score(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +12,19 @@ from numpy.typing import NDArray
 from lowwatt.backends import Backend, open_backend
 from lowwatt.errors import ToolError
 from lowwatt.ir import meta
-from lowwatt.ir.arithmetic import quantize
 from lowwatt.ir.graph import Graph
-from lowwatt.letterbox import letterbox
-from lowwatt.runtime.pipeline import run_stages
-from lowwatt.runtime.sources import Image, Source, images_of, pixels_of
+from lowwatt.runtime.pipeline import Slot, Stage, run_stages, slots_for
+from lowwatt.runtime.preprocess import Preprocessor
+from lowwatt.runtime.sources import Frame, Image, Source, frames_of
 from lowwatt.types import Array
+
+
+@dataclass(eq=False, kw_only=True)
+class _Slot(Slot):
+    """One image on its way, and the room for it."""
+
+    buffer: Array
+    scores: NDArray[np.float32] | None = None
 
 
 class Classifier:
@@ -32,22 +41,27 @@ class Classifier:
         self.preprocess = meta.preprocess(graph)
         self.backend = open_backend(backend, graph) if isinstance(backend, str) else backend
         self._quant = graph.tensor(head.output).quant
-        quant = graph.tensor(graph.inputs[0]).quant
-        self._grid = None if quant is None else quantize(np.arange(256.0), quant)
+        self._ready = Preprocessor(self.preprocess, graph.tensor(graph.inputs[0]).quant)
 
     def __call__(self, image: Image) -> NDArray[np.float32]:
         """Numbers of the classes of one image, as `Engine` takes it."""
-        return self._infer(self._prepare(image))
+        return next(self.stream([image]))
 
     def stream(self, source: Source) -> Generator[NDArray[np.float32], None, None]:
         """Numbers of many images, in order; reading and inference overlap. An unreadable image raises ToolError."""
-        yield from run_stages(images_of(source), [self._prepare, self._infer])
+        stages = [Stage("read", [self._prepare]), Stage("infer", [self._infer])]
+        slots = [_Slot(buffer=self._ready.buffer()) for _ in range(slots_for(stages))]
+        with closing(run_stages(frames_of(source), stages, slots)) as finished:
+            for slot in finished:
+                if slot.error is not None:
+                    raise slot.error
+                assert slot.scores is not None  # what the last stage left
+                yield slot.scores
 
-    def _prepare(self, image: Image) -> Array:
-        padded, _ = letterbox(pixels_of(image, self.preprocess.channels), self.preprocess)
-        values: Array = padded.astype(np.float32) if self._grid is None else self._grid[padded]
-        return values[None]
+    def _prepare(self, slot: _Slot) -> None:
+        frame: Frame = slot.item
+        self._ready(frame.pixels(self.preprocess.channels), slot.buffer)
 
-    def _infer(self, values: Array) -> NDArray[np.float32]:
-        scores = self.backend.run({self.graph.inputs[0]: values})[self.head.output].reshape(-1)
-        return scores.astype(np.float32) if self._quant is None else self._quant.dequantize(scores)
+    def _infer(self, slot: _Slot) -> None:
+        scores = self.backend.run({self.graph.inputs[0]: slot.buffer})[self.head.output].reshape(-1)
+        slot.scores = scores.astype(np.float32) if self._quant is None else self._quant.dequantize(scores)

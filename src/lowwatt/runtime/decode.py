@@ -1,4 +1,4 @@
-"""Boxes, scores and labels of one stride, by kind of head: one function each; `DECODERS` lists them.
+"""Boxes, scores and labels of one stride, by kind of head: one `Decoder` each; `DECODERS` lists them.
 
 They define the result. Everything behind sigmoid, exp, tanh and softmax is float32.
 """
@@ -6,11 +6,12 @@ They define the result. Everything behind sigmoid, exp, tanh and softmax is floa
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lowwatt.runtime.levels import Level, sigmoid, size, table
+from lowwatt.runtime.levels import Curve, Level, real, root, sigmoid, size, table, tanh
 from lowwatt.types import Array
 
 Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
@@ -35,24 +36,24 @@ def _likely(level: Level, conf: np.float32) -> NDArray[np.bool_]:
     flat = level.objectness.reshape(-1)
     if level.quants is None:
         return sigmoid(flat) >= conf
-    lowest = int(np.searchsorted(table(level.quants[2], "sigmoid"), conf)) - 128
+    lowest = int(np.searchsorted(table(level.quants[2], sigmoid), conf)) - 128
     return flat.astype(np.int16) >= lowest
 
 
 def _probability(level: Level, which: int, raw: Array) -> NDArray[np.float32]:
     if level.quants is None:
         return sigmoid(raw)
-    return table(level.quants[which], "sigmoid")[raw.astype(np.int16) + 128]
+    return table(level.quants[which], sigmoid)[raw.astype(np.int16) + 128]
 
 
 def _yolox_boxes(level: Level, anchors: NDArray[np.int64]) -> NDArray[np.float32]:
     """xyxy in input pixels: centre (d + cell) * stride, size exp(log) * stride."""
     raw = level.box.reshape(-1, 4)[anchors]
-    real = raw if level.quants is None else table(level.quants[1], "real")[raw.astype(np.int16) + 128]
+    values = raw if level.quants is None else table(level.quants[1], real)[raw.astype(np.int16) + 128]
     cells = _cells(level, anchors)
     stride = np.float32(level.stride)
-    centre = (real[:, :2] + cells) * stride
-    half = size(real[:, 2:]) * (stride * np.float32(0.5))
+    centre = (values[:, :2] + cells) * stride
+    half = size(values[:, 2:]) * (stride * np.float32(0.5))
     return np.concatenate([centre - half, centre + half], axis=1)
 
 
@@ -69,7 +70,7 @@ def fastestdet(level: Level, conf: np.float32) -> Found:
     classes = classes.reshape(-1, classes.shape[2])
     label = classes.argmax(axis=1).astype(np.int64)
     sure = (_greatest_share(classes) ** 0.4).astype(np.float32)
-    score = (sigmoid(objectness.reshape(-1)).astype(np.float64) ** 0.6).astype(np.float32) * sure
+    score = root(objectness.reshape(-1)) * sure
     cells = np.flatnonzero(score >= conf)
     return _fastestdet_boxes(level, cells, box.reshape(-1, 4)[cells]), score[cells], label[cells]
 
@@ -78,7 +79,7 @@ def _fastestdet_boxes(level: Level, cells: NDArray[np.int64], box: Array) -> NDA
     """xyxy in input pixels: centre (tanh(d) + cell) * stride, size a share of the whole input."""
     stride = np.float32(level.stride)
     rows, columns, _ = level.box.shape
-    centre = (np.tanh(box[:, :2].astype(np.float64)).astype(np.float32) + _cells(level, cells)) * stride
+    centre = (tanh(box[:, :2]) + _cells(level, cells)) * stride
     half = sigmoid(box[:, 2:]) * (np.array([columns, rows], np.float32) * stride * np.float32(0.5))
     return np.concatenate([centre - half, centre + half], axis=1)
 
@@ -94,5 +95,19 @@ def _greatest_share(logits: Array) -> NDArray[np.float64]:
     return share
 
 
-DECODERS: dict[str, Callable[[Level, np.float32], Found]] = {"yolox": yolox, "fastestdet": fastestdet}
-"""`DetectionHead.kind` → its function."""
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """One kind of head: the twin's function, and for the compiled core the curves of its channels."""
+
+    decode: Callable[[Level, np.float32], Found]
+    classes: Curve
+    offset: Curve
+    size: Curve
+    objectness: Curve
+
+
+DECODERS = {
+    "yolox": Decoder(yolox, sigmoid, real, size, sigmoid),
+    "fastestdet": Decoder(fastestdet, real, tanh, sigmoid, root),
+}
+"""`DetectionHead.kind` → how it is read."""

@@ -2,48 +2,56 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lowwatt.backends import Backend, open_backend
-from lowwatt.errors import ToolError, did_you_mean
+from lowwatt.backends import Backend, parts_of
+from lowwatt.errors import ToolError
 from lowwatt.ir import meta
-from lowwatt.ir.arithmetic import quantize
 from lowwatt.ir.graph import Graph
-from lowwatt.letterbox import letterbox
-from lowwatt.runtime.pipeline import run_stages
-from lowwatt.runtime.postprocess import postprocess
-from lowwatt.runtime.sources import Image, Source, images_of, name_of, pixels_of
-from lowwatt.types import Array, Detections, Letterbox, Result
+from lowwatt.runtime.opening import label_indices, load_network, open_backends, with_head
+from lowwatt.runtime.pipeline import Slot, Stage, run_stages, slots_for
+from lowwatt.runtime.postprocess import Postprocessor
+from lowwatt.runtime.preprocess import Preprocessor
+from lowwatt.runtime.progress import Progress, telling
+from lowwatt.runtime.results import Result, named_pictures
+from lowwatt.runtime.sources import Frame, Image, Source, frames_of, is_live, length_of, name_of
+from lowwatt.types import Array, Detections, Letterbox
+
+if TYPE_CHECKING:
+    from lowwatt.runtime.bench import Bench
+
+IMAGE_STAGES = frozenset({"read", "preprocess", "save"})
+"""Stages whose failure is the image's own: it is reported, and the run goes on."""
 
 
-@dataclass(slots=True)
-class _Frame:
-    """One image on its way through the stages."""
+@dataclass(eq=False, kw_only=True)
+class _Slot(Slot):
+    """One image on its way through the stages, and the room for it."""
 
-    number: int
-    image: Image
-    values: Array | None = None
+    buffer: Array
+    pixels: NDArray[np.uint8] | None = None
     box: Letterbox | None = None
-    outputs: dict[str, Array] = field(default_factory=dict)
-    timing: dict[str, float] = field(default_factory=dict)
-    error: ToolError | None = None
+    values: dict[str, Array] = field(default_factory=dict)
+    result: Result | None = None
 
 
 class Engine:
     """A detector that is ready to run.
 
     `source` is a Graph, a Program, or the path of any file that `lowwatt.load` reads; a float network that was trained
-    elsewhere must end in a head that `ir.heads` knows. `backend` is a name or an opened Backend. `conf` is the least
-    score, `iou` the overlap above which the worse of two boxes of one class goes, `max_det` the most boxes of an image;
-    `classes` keeps these labels only (names or indices).
+    elsewhere must end in a head that `ir.heads` knows. `backend` is a name or an opened Backend, or a list of these:
+    several accelerators that share the work. `conf` is the least score, `iou` the overlap above which the worse of two
+    boxes of one class goes, `max_det` the most boxes of an image; `classes` keeps these labels only (names or indices).
+    `workers` are the threads of each stage that the processor does itself; a stage that works on one image for more
+    than `timeout` seconds (None: never) ends the stream with an error.
 
     engine("photo.jpg").detections gives the boxes of one image; engine.stream("folder/") those of many.
     """
@@ -51,134 +59,167 @@ class Engine:
     def __init__(
         self,
         source: Any,
-        backend: str | Backend = "core",
+        backend: str | Backend | Sequence[str | Backend] = "core",
         *,
         conf: float = 0.25,
         iou: float = 0.65,
         max_det: int = 100,
         classes: Sequence[str | int] | None = None,
+        workers: int = 1,
+        timeout: float | None = 120.0,
     ) -> None:
-        loaded = _load(source)
+        loaded = load_network(source)
         self.graph: Graph = loaded if isinstance(loaded, Graph) else loaded.graph
         if not {"head", "classifier"} & self.graph.meta.keys():
-            loaded = self.graph = _with_head(self.graph)
+            loaded = self.graph = with_head(self.graph)
         self.head = meta.head(self.graph)
         self.labels = meta.labels(self.graph)
         self.preprocess = meta.preprocess(self.graph)
-        self.backend = open_backend(backend, loaded) if isinstance(backend, str) else backend
-        self.conf, self.iou, self.max_det = conf, iou, max_det
-        self._kept = None if classes is None else _indices(classes, self.labels)
+        self.backends = open_backends(backend, loaded)
+        self.workers, self.timeout, self._max_det = workers, timeout, max_det
+        self._kept = None if classes is None else label_indices(classes, self.labels)
         self._input = self.graph.inputs[0]
-        self._quants = {name: self.graph.tensor(name).quant for name in self.graph.outputs}
-        quant = self.graph.tensor(self._input).quant
-        self._grid = None if quant is None else quantize(np.arange(256.0), quant)
+        self._ready = Preprocessor(self.preprocess, self.graph.tensor(self._input).quant)
+        self._boxes = Postprocessor(
+            self.head,
+            {name: self.graph.tensor(name).quant for name in self.graph.outputs},
+            conf=conf,
+            iou=iou,
+            max_det=max_det if self._kept is None else 1 << 30,
+            names=self.labels,
+        )
 
     def __call__(self, image: Image) -> Result:
         """Boxes of one image: a path, or uint8 (H, W), (H, W, 1) or (H, W, 3) in BGR order.
 
         ToolError for an unreadable image.
         """
-        frame = self._finish(self._infer(self._prepare((0, image))))
-        return self._result(frame, strict=True)
+        slot = self._slot()
+        slot.item = Frame(0, name_of(image, 0), image)
+        for stage in self.stages():
+            if not slot.attempt(stage.name, stage.workers[0]):
+                break
+        return self._result(slot, strict=True)
 
-    def stream(self, source: Source, *, strict: bool = False) -> Generator[Result, None, None]:
-        """Results of many images, in order, one for each image; reading, inference and decoding overlap.
+    def stream(
+        self,
+        source: Source,
+        *,
+        strict: bool = False,
+        progress: bool | Progress = False,
+        save: str | Path | None = None,
+    ) -> Generator[Result, None, None]:
+        """Results of many images, in order, one for each image; all stages work at the same time.
 
-        `source` is a file, a folder, a pattern, or an iterable of paths and arrays. An unreadable image gives a
-        Result with `error` set and no boxes; with `strict` it raises. Closing the stream stops its threads.
+        `source` is a file, a folder, a pattern, a video, a camera's number, a network stream, or an iterable of paths
+        and arrays (`sources.frames_of`). Files never lose a frame; of a camera, what nobody had time for is left out.
+        An image that cannot be read or saved gives a Result with `error` set; with `strict` it raises. Whatever else
+        raises ends the stream with a ToolError that names the image, after the results before it. `progress` shows a
+        line on stderr; `save` is a folder for the pictures with boxes. Closing the stream joins its threads.
         """
-        frames = run_stages(enumerate(images_of(source)), [self._prepare, self._infer, self._finish])
-        try:
-            for frame in frames:
-                yield self._result(frame, strict)
-        finally:
-            frames.close()
+        frames, stages = frames_of(source), self.stages()
+        if save is not None:
+            frames = named_pictures(frames, save)
+            stages.append(Stage("save", [_save] * self.workers))
+        total = None if progress is False else length_of(source)
+        slots = slots_for(stages, waiting=0 if is_live(source) else 1)
+        with closing(self._results(frames, stages, slots, strict)) as results, telling(progress, total or 0) as teller:
+            for done, result in enumerate(results, 1):
+                yield result
+                if teller is not None:
+                    teller.update(done)
 
-    # -- stages --------------------------------------------------------------------------------------------
+    def _results(
+        self, frames: Generator[Frame, None, None], stages: Sequence[Stage], count: int, strict: bool
+    ) -> Generator[Result, None, None]:
+        slots = [self._slot() for _ in range(count)]
+        with closing(run_stages(frames, stages, slots, self.timeout)) as finished:
+            for slot in finished:
+                yield self._result(slot, strict)
 
-    def _prepare(self, numbered: tuple[int, Image]) -> _Frame:
-        frame = _Frame(*numbered)
-        try:
-            with _timed(frame, "read"):
-                pixels = pixels_of(frame.image, self.preprocess.channels)
-            with _timed(frame, "preprocess"):
-                padded, frame.box = letterbox(pixels, self.preprocess)
-                values = padded.astype(np.float32) if self._grid is None else self._grid[padded]
-                frame.values = values[None]
-        except ToolError as error:
-            frame.error = error
-        return frame
+    def bench(self, source: Source | None = None, *, seconds: float = 5.0) -> Bench:
+        """Latency of each stage, throughput, and which stage holds it back.
 
-    def _infer(self, frame: _Frame) -> _Frame:
-        if frame.values is not None:
-            with _timed(frame, "infer"):
-                frame.outputs = self.backend.run({self._input: frame.values})
-            frame.values = None
-        return frame
+        `source` is gone through again and again for `seconds`; without one, a picture of noise of the network's size.
+        """
+        from lowwatt.runtime.bench import run_bench
 
-    def _finish(self, frame: _Frame) -> tuple[_Frame, Detections]:
-        if frame.error is not None:
-            return frame, Detections.empty(self.labels)
-        with _timed(frame, "postprocess"):
-            found = postprocess(
-                frame.outputs,
-                self._quants,
-                self.head,
-                frame.box,
-                conf=self.conf,
-                iou=self.iou,
-                max_det=self.max_det if self._kept is None else 1 << 30,
-                names=self.labels,
-            )
-            if self._kept is not None:
-                found = found[np.isin(found.label, self._kept)][: self.max_det]
-        return frame, found
+        return run_bench(self, source, seconds)
 
-    def _result(self, finished: tuple[_Frame, Detections], strict: bool) -> Result:
-        frame, found = finished
-        if frame.error is not None and strict:
-            raise frame.error
-        error = "" if frame.error is None else str(frame.error)
-        return Result(frame.number, name_of(frame.image, frame.number), found, frame.timing, error)
+    # -- stages ------------------------------------------------------------------------------------------------
 
+    def stages(self) -> list[Stage]:
+        """The steps of the work on one image, in order. An accelerator has one thread, which nobody else uses."""
+        parts = [parts_of(backend) for backend in self.backends]
+        infer = [
+            Stage(steps[0].name, [partial(_infer, step.run) for step in steps]) for steps in zip(*parts, strict=True)
+        ]
+        return [
+            Stage("read", [self._read] * self.workers),
+            Stage("preprocess", [self._preprocess] * self.workers),
+            *infer,
+            Stage("postprocess", [self._postprocess] * self.workers),
+        ]
 
-def _load(source: Any) -> Any:
-    """Graph or Program; a trained Model becomes its float graph."""
-    if isinstance(source, (str, Path)):
-        from lowwatt import loading
+    def _slot(self) -> _Slot:
+        return _Slot(buffer=self._ready.buffer())
 
-        loaded = loading.load(source)
-        return loaded if isinstance(getattr(loaded, "graph", loaded), Graph) else loading.load_graph(source)
-    if not isinstance(getattr(source, "graph", source), Graph):
-        raise ToolError("the engine takes a graph, a program or a path", why=f"it was given {type(source).__name__}")
-    return source
+    def _read(self, slot: _Slot) -> None:
+        slot.result = None
+        slot.pixels = slot.item.pixels(self.preprocess.channels)
 
+    def _preprocess(self, slot: _Slot) -> None:
+        assert slot.pixels is not None  # what the stage before left
+        _, slot.box = self._ready(slot.pixels, slot.buffer)
+        slot.pixels, slot.values = None, {self._input: slot.buffer}
 
-def _with_head(graph: Graph) -> Graph:
-    """A network from elsewhere, cut before its own decoding; the caller's graph stays whole."""
-    from lowwatt.ir.heads import attach_head
+    def _postprocess(self, slot: _Slot) -> None:
+        self._check_outputs(slot.values)
+        found = self._boxes(slot.values, slot.box)
+        if self._kept is not None:
+            found = found[np.isin(found.label, self._kept)][: self._max_det]
+        slot.values, slot.result = {}, self._answer(slot, found)
 
-    cut = graph.copy()
-    attach_head(cut)
-    return cut
+    def _check_outputs(self, values: Mapping[str, Array]) -> None:
+        """ToolError for what a driver that was interrupted leaves: outputs that are not there, or cut off."""
+        for name in self.graph.outputs:
+            expected = self.graph.tensor(name).shape
+            if name not in values or values[name].shape != expected:
+                found = f"its shape is {values[name].shape}" if name in values else "it is absent"
+                raise ToolError("the backend gave too little", where=name, why=f"{found}; {expected} is expected")
 
+    def _answer(self, slot: _Slot, found: Detections) -> Result:
+        frame: Frame = slot.item
+        image = None if isinstance(frame.image, ToolError) else frame.image
+        return Result(frame.number, frame.name, found, slot.timing, image=image)
 
-def _indices(classes: Sequence[str | int], labels: Sequence[str]) -> NDArray[np.int64]:
-    found = []
-    for name in classes:
-        if isinstance(name, int):
-            found.append(name)
-        elif name in labels:
-            found.append(labels.index(name))
-        else:
-            raise ToolError(f"the detector knows no class {name}", hint=did_you_mean(name, labels))
-    return np.array(found, np.int64)
+    def _result(self, slot: _Slot, strict: bool) -> Result:
+        """What the caller gets of a slot that has been through the stages, or as far as it came."""
+        result = slot.result or self._answer(slot, Detections.empty(self.labels))
+        if slot.error is not None:
+            error = _named(slot.error, slot.stage, slot.item.name)
+            if strict or slot.stage not in IMAGE_STAGES:
+                raise error from slot.error
+            result.error = str(error)
+        if slot.item.seconds:
+            result.timing["read"] = result.timing.get("read", 0.0) + slot.item.seconds
+        return result
 
 
-@contextmanager
-def _timed(frame: _Frame, stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        frame.timing[stage] = time.perf_counter() - start
+def _infer(run: Callable[[Mapping[str, Array]], dict[str, Array]], slot: _Slot) -> None:
+    slot.values = run(slot.values)
+
+
+def _save(slot: _Slot) -> None:
+    assert slot.result is not None  # what the stage before left
+    slot.result.save(slot.item.picture)
+
+
+def _named(error: BaseException, stage: str, name: str) -> BaseException:
+    """The error with the image's name in it; what only ends a program (Ctrl-C) stays what it is."""
+    if isinstance(error, ToolError):
+        where = error.where if name in error.where else ", ".join(filter(None, (name, error.where)))
+        return ToolError(error.what, where=where, why=error.why, hint=error.hint)
+    if not isinstance(error, Exception):
+        return error
+    return ToolError(f"{stage} failed", where=name, why=f"{type(error).__name__}: {error}")

@@ -1,14 +1,13 @@
-"""Raw outputs of a detection head, stride by stride, and the functions that turn logits into numbers.
+"""Raw outputs of a detection head, stride by stride, and the curves that turn logits into numbers.
 
-Sigmoid and exp are computed in double and rounded to float32; for int8 outputs they are tables of 256 numbers.
+Curves are computed in double and rounded to float32; for int8 outputs they are tables of 256 numbers.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +68,21 @@ def _output(outputs: Mapping[str, Array], name: str, channels: int) -> Array:
 
 
 def _is_int8(value: Array, quant: QuantParams) -> bool:
-    return value.dtype == np.int8 and quant.bits == 8 and quant.signed
+    return value.dtype == np.int8 and has_table(quant)
+
+
+def has_table(quant: QuantParams | None) -> bool:
+    """Whether values of this format are signed bytes."""
+    return quant is not None and quant.bits == 8 and quant.signed
+
+
+Curve = Callable[[Array], NDArray[np.float32]]
+"""From logits to what they stand for; rising."""
+
+
+def real(logits: Array) -> NDArray[np.float32]:
+    """The logits themselves."""
+    return logits.astype(np.float32)
 
 
 def sigmoid(logits: Array) -> NDArray[np.float32]:
@@ -78,15 +91,24 @@ def sigmoid(logits: Array) -> NDArray[np.float32]:
         return (1.0 / (1.0 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
 
 
+def tanh(logits: Array) -> NDArray[np.float32]:
+    """Hyperbolic tangent."""
+    return np.tanh(logits.astype(np.float64)).astype(np.float32)
+
+
+def root(logits: Array) -> NDArray[np.float32]:
+    """sigmoid(x) ** .6, FastestDet's share of the objectness in a score."""
+    return (sigmoid(logits).astype(np.float64) ** 0.6).astype(np.float32)
+
+
 def size(logs: Array) -> NDArray[np.float32]:
     """exp(x), bounded."""
     return np.exp(np.minimum(logs.astype(np.float64), MAX_LOG_SIZE)).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=64)
-def table(quant: QuantParams, kind: Literal["real", "sigmoid", "size"]) -> NDArray[np.float32]:
+def table(quant: QuantParams, curve: Curve) -> NDArray[np.float32]:
     """float32 value of each int8, from -128 up."""
-    real = quant.dequantize(np.arange(-128, 128))
-    values = real if kind == "real" else sigmoid(real) if kind == "sigmoid" else size(real)
+    values = curve(quant.dequantize(np.arange(-128, 128)))
     values.setflags(write=False)
     return values

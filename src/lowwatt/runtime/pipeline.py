@@ -1,102 +1,191 @@
-"""Stages that work at the same time: one thread each, bounded queues between them, order kept."""
+"""Stages that work at the same time: threads of their own, one bound on all that is under way, order kept.
+
+A fixed number of slots goes round: the feeder puts the next item into a free one, each stage works on the slot, and the
+caller gets it and so frees it. The slots are the bound, and their buffers are allocated once. Queues between the stages
+need no bound of their own, so nobody ever waits to hand something on.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import queue
-import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from threading import Thread
+from typing import Any, Generic, TypeVar
 
-Stage = Callable[[Any], Any]
-_POLL = 0.1
-"""Seconds after which a waiting thread looks whether it should stop."""
+from lowwatt.errors import ToolError
+
+PATIENCE = 1.0
+"""Seconds that a thread is given to end where nobody knows when it can: it hangs, or its camera gives no image."""
+
+
+@dataclass(eq=False)
+class Slot:
+    """A place in the pipeline; subclasses add the buffers that every item in it uses again.
+
+    `timing` are the seconds of each stage. Where a stage raised, `error` is what, `stage` is where, and the later
+    stages have not seen the item.
+    """
+
+    number: int = 0
+    item: Any = None
+    timing: dict[str, float] = field(default_factory=dict)
+    error: BaseException | None = None
+    stage: str = ""
+    since: float = 0.0
+
+    def attempt(self, stage: str, work: Callable[[Any], None]) -> bool:
+        """Let a stage work on what is here; False where it raised."""
+        self.since, self.stage = time.perf_counter(), stage
+        try:
+            work(self)
+        except BaseException as error:
+            self.error = error
+            return False
+        self.timing[stage] = time.perf_counter() - self.since
+        self.stage = ""
+        return True
+
+
+S = TypeVar("S", bound=Slot)
 
 
 @dataclass(frozen=True, slots=True)
-class _Failure:
-    """An exception on its way to the caller."""
+class Stage:
+    """A step of the work, and what does it: one thread for each worker, all of which take from one queue."""
 
-    error: BaseException
-
-
-_END = object()
+    name: str
+    workers: Sequence[Callable[[Any], None]]
 
 
-def run_stages(items: Iterable[Any], stages: Sequence[Stage], depth: int = 4) -> Generator[Any, None, None]:
-    """Yield `stages[-1](… stages[0](item))` for each item, in order; each stage has a thread of its own.
+def slots_for(stages: Sequence[Stage], waiting: int = 1) -> int:
+    """How many slots keep every worker busy: one in its hands, and `waiting` at each stage (0 where age matters)."""
+    return sum(len(stage.workers) + waiting for stage in stages)
 
-    At most `depth` items wait before a stage, so that a slow reader of the results holds the whole line back. An
-    exception of `items` or of a stage is raised here, after the results before it. Closing the generator stops
-    and joins every thread (after the stage call under way).
 
-    >>> list(run_stages(range(4), [lambda x: x + 1, lambda x: x * x]))
-    [1, 4, 9, 16]
+def run_stages(
+    items: Generator[Any, None, None], stages: Sequence[Stage], slots: Sequence[S], timeout: float | None = None
+) -> Generator[S, None, None]:
+    """Yield a slot for each item, in order, after every stage; it is the caller's until the next one is asked for.
+
+    What a stage raises is in the slot; what `items` raises is raised here, after the results before it. A stage that
+    works on one item for more than `timeout` seconds ends the run with a ToolError that names `str(item)`. However the
+    run ends, every thread is joined (after the call that it is in) and `items` is closed; only a call that hangs, and a
+    source that waits for its next item, are left behind and end by themselves.
+
+    >>> def square(slot): slot.item = slot.item**2
+    >>> [slot.item for slot in run_stages((i for i in range(4)), [Stage("square", [square, square])], [Slot(), Slot()])]
+    [0, 1, 4, 9]
     """
-    stop = threading.Event()
-    lines = [_Line(depth, stop) for _ in range(len(stages) + 1)]
-    threads = [threading.Thread(target=_produce, args=(items, lines[0]), daemon=True)]
-    for stage, before, after in zip(stages, lines, lines[1:], strict=False):
-        threads.append(threading.Thread(target=_work, args=(stage, before, after), daemon=True))
-    for thread in threads:
-        thread.start()
+    run = _Run(items, stages, slots, timeout)
     try:
-        while (item := lines[-1].get()) is not _END:
-            if isinstance(item, _Failure):
-                raise item.error
-            yield item
+        for thread in run.threads:
+            thread.start()
+        yield from run.in_order()
     finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+        run.stop()
 
 
-class _Stopped(Exception):
-    """Nobody wants the results any more."""
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Behind the last item: how many there were, and why there are no more."""
+
+    count: int
+    error: BaseException | None
 
 
-class _Line:
-    """A bounded queue whose waiting ends when `stop` is set."""
+class _Run(Generic[S]):
+    def __init__(
+        self, items: Generator[Any, None, None], stages: Sequence[Stage], slots: Sequence[S], timeout: float | None
+    ) -> None:
+        self._slots, self._timeout, self._hangs, self._stopped = slots, timeout, False, False
+        self._free: queue.SimpleQueue[S | None] = queue.SimpleQueue()
+        self._waiting: list[queue.SimpleQueue[S | None]] = [queue.SimpleQueue() for _ in stages]
+        self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for slot in slots:
+            self._free.put(slot)
+        after = [*self._waiting[1:], self._done]
+        self.threads = [Thread(target=self._feed, args=(items, [*self._waiting, self._done][0]), daemon=True)]
+        for stage, before, behind in zip(stages, self._waiting, after, strict=True):
+            for worker in stage.workers:
+                arguments = (stage.name, worker, before, behind)
+                self.threads.append(Thread(target=self._work, args=arguments, daemon=True))
 
-    def __init__(self, depth: int, stop: threading.Event) -> None:
-        self._queue: queue.Queue[Any] = queue.Queue(depth)
-        self._stop = stop
+    # -- in the threads ----------------------------------------------------------------------------------------
 
-    def put(self, item: Any) -> None:
-        while not self._stop.is_set():
-            with contextlib.suppress(queue.Full):
-                return self._queue.put(item, timeout=_POLL)
-        raise _Stopped
-
-    def get(self) -> Any:
-        while not self._stop.is_set():
-            with contextlib.suppress(queue.Empty):
-                return self._queue.get(timeout=_POLL)
-        raise _Stopped
-
-
-def _produce(items: Iterable[Any], after: _Line) -> None:
-    with contextlib.suppress(_Stopped):
+    def _feed(self, items: Generator[Any, None, None], first: queue.SimpleQueue[Any]) -> None:
+        error = None
         try:
-            for item in items:
-                after.put(item)
-        except _Stopped:
-            raise
-        except BaseException as error:
-            after.put(_Failure(error))
-        after.put(_END)
+            for number in itertools.count():
+                slot = self._free.get()
+                if slot is None or self._stopped:
+                    return
+                slot.item = next(items)
+                slot.number, slot.timing, slot.error = number, {}, None
+                first.put(slot)
+        except StopIteration:
+            pass
+        except BaseException as raised:
+            error = raised
+        finally:
+            items.close()
+        self._done.put(_End(number, error))
 
+    def _work(
+        self,
+        stage: str,
+        work: Callable[[S], None],
+        before: queue.SimpleQueue[S | None],
+        behind: queue.SimpleQueue[Any],
+    ) -> None:
+        while (slot := before.get()) is not None and not self._stopped:
+            (behind if slot.attempt(stage, work) else self._done).put(slot)
 
-def _work(stage: Stage, before: _Line, after: _Line) -> None:
-    with contextlib.suppress(_Stopped):
-        while (item := before.get()) is not _END:
-            after.put(item if isinstance(item, _Failure) else _attempt(stage, item))
-        after.put(_END)
+    # -- at the caller -----------------------------------------------------------------------------------------
 
+    def in_order(self) -> Generator[S, None, None]:
+        """The slots by number, each free again when the next one is asked for."""
+        early: dict[int, S] = {}
+        wanted, end = 0, None
+        while end is None or wanted < end.count:
+            answer = early.pop(wanted, None) or self._answer()
+            if isinstance(answer, _End):
+                end = answer
+            elif answer.number != wanted:
+                early[answer.number] = answer
+            else:
+                yield answer
+                wanted += 1
+                answer.item, answer.stage = None, ""
+                self._free.put(answer)
+        if end.error is not None:
+            raise end.error
 
-def _attempt(stage: Stage, item: Any) -> Any:
-    try:
-        return stage(item)
-    except BaseException as error:
-        return _Failure(error)
+    def _answer(self) -> Any:
+        while True:
+            try:
+                return self._done.get(timeout=None if self._timeout is None else self._timeout / 4)
+            except queue.Empty:
+                self._check_hanging()
+
+    def _check_hanging(self) -> None:
+        now, limit = time.perf_counter(), self._timeout or 0.0
+        for slot in sorted(self._slots, key=lambda slot: slot.number):
+            if slot.stage and slot.error is None and now - slot.since > limit:
+                self._hangs = True
+                why = f"{slot.stage} has not answered for {now - slot.since:.1f} s; its thread cannot be stopped"
+                hint = "look whether the device hangs; where it is only slow, give the engine a longer timeout"
+                raise ToolError("the pipeline hangs", where=str(slot.item), why=why, hint=hint)
+
+    def stop(self) -> None:
+        """Tell every thread to end, and wait for it."""
+        self._stopped = True
+        for waiting in (self._free, *self._waiting):
+            for _ in self.threads:
+                waiting.put(None)
+        for thread in self.threads:
+            if thread.ident is not None:
+                feeds = thread is self.threads[0]
+                thread.join(PATIENCE if feeds or self._hangs else self._timeout)

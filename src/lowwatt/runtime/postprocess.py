@@ -1,128 +1,128 @@
 """From raw network outputs to boxes: threshold, decode, non-maximum suppression.
 
-Two engines give the same boxes in the same order: the NumPy twin (`decode.py` and this file), which defines the result,
-and the compiled core, which is used for YOLOX heads where it is built. Sigmoid and exp are computed in double and
+Two engines give the same boxes in the same order: the NumPy twin (`decode.py` and `suppress.py`), which defines the
+result, and the compiled core, which is used where it is built. Curves (sigmoid, exp, …) are computed in double and
 rounded to float32; everything after that is float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lowwatt.errors import ToolError
+from lowwatt.runtime.core import Ends, choose
 from lowwatt.runtime.decode import DECODERS, Found
-from lowwatt.runtime.levels import Level, levels_of, table
+from lowwatt.runtime.levels import Level, has_table, levels_of, table
+from lowwatt.runtime.suppress import suppress
 from lowwatt.types import Array, DetectionHead, Detections, Letterbox, QuantParams
 
-CORES_KIND = "yolox"
-"""The kind of head that the compiled core decodes."""
+Quants = Mapping[str, QuantParams | None]
+
+
+class Postprocessor:
+    """Boxes from the raw outputs of one network. What can be known before the first image is worked out once, here.
+
+    `quants` holds the quantization of outputs that are raw integers; the others are float32 logits. An anchor's class
+    is its greatest logit; its score (for YOLOX sigmoid(class) * sigmoid(objectness)) must reach `conf`. Greedy
+    suppression within a class removes boxes whose IoU with a better one exceeds `iou`; at most `max_det` boxes stay.
+    `engine`: "auto" takes the compiled core where it is built, else NumPy; both give the same. One object may be used
+    by several threads.
+
+    Rule: YOLOX (arXiv 2107.08430) as in the LPCV 2021 winner's settings: .01, .65, 300.
+    ToolError where the core is asked for and is not built.
+
+    >>> head = DetectionHead((8,), (("cls", "box", "obj"),), 1)
+    >>> sure = np.full((1, 1, 2, 1), 9.0)
+    >>> Postprocessor(head, {})({"cls": sure, "box": np.zeros((1, 1, 2, 4)), "obj": sure}, None).xyxy.tolist()
+    [[-4.0, -4.0, 4.0, 4.0], [4.0, -4.0, 12.0, 4.0]]
+    """
+
+    def __init__(
+        self,
+        head: DetectionHead,
+        quants: Quants,
+        *,
+        conf: float = 0.01,
+        iou: float = 0.65,
+        max_det: int = 300,
+        names: Sequence[str] = (),
+        engine: Ends = "auto",
+    ) -> None:
+        self._head, self._quants, self._names = head, dict(quants), tuple(names)
+        self._conf, self._iou, self._max_det = conf, iou, max_det
+        core = choose(engine)
+        self._core: Any = None if core is None else self._compile(core)
+
+    def __call__(self, outputs: Mapping[str, Array], box: Letterbox | None) -> Detections:
+        """Boxes of one image, best score first (ties: lower anchor index first).
+
+        `outputs` are (1, H, W, C) or (H, W, C) by name. `box` maps the boxes back to the source image; None leaves them
+        in input pixels. ToolError where an output is absent or of another shape than the head says.
+        """
+        if self._core is not None:
+            return Detections(*self._run_core(outputs, box), self._names)
+        xyxy, score, label = self._run_numpy(levels_of(outputs, self._quants, self._head))
+        return Detections(xyxy if box is None else box.to_source(xyxy), score, label, self._names)
+
+    def batch(self, outputs: Mapping[str, Array], boxes: Iterable[Letterbox | None]) -> list[Detections]:
+        """Boxes of each image of a batch, outputs (N, H, W, C), in order."""
+        return [self({name: one[i] for name, one in outputs.items()}, box) for i, box in enumerate(boxes)]
+
+    # -- the NumPy twin ------------------------------------------------------------------------------------
+
+    def _run_numpy(self, levels: Sequence[Level]) -> Found:
+        decode = DECODERS[self._head.kind].decode
+        parts = [decode(level, np.float32(self._conf)) for level in levels]
+        xyxy = np.concatenate([part[0] for part in parts])
+        score = np.concatenate([part[1] for part in parts])
+        label = np.concatenate([part[2] for part in parts])
+        order = np.argsort(-score, kind="stable")
+        xyxy, score, label = xyxy[order], score[order], label[order]
+        keep = suppress(xyxy, label, np.float32(self._iou), self._max_det)
+        return xyxy[keep], score[keep], label[keep]
+
+    # -- the compiled core ---------------------------------------------------------------------------------
+
+    def _compile(self, core: Any) -> Any:
+        head = self._head
+        tables = [self._tables(triple) for triple in head.outputs]
+        settings = (self._conf, self._iou, self._max_det)
+        return core.Postprocessor(head.kind, head.strides, head.outputs, head.num_classes, *settings, tables)
+
+    def _tables(self, triple: tuple[str, str, str]) -> tuple[Array, Array, Array, Array] | None:
+        classes, box, objectness = (self._quants.get(name) for name in triple)
+        if not (classes and box and objectness and has_table(classes) and has_table(box) and has_table(objectness)):
+            return None
+        curves = DECODERS[self._head.kind]
+        return (
+            table(classes, curves.classes),
+            table(box, curves.offset),
+            table(box, curves.size),
+            table(objectness, curves.objectness),
+        )
+
+    def _run_core(self, outputs: Mapping[str, Array], box: Letterbox | None) -> Found:
+        found: Found
+        numbers = None if box is None else box.numbers
+        try:
+            found = self._core.run(outputs, numbers, False)
+        except (TypeError, ValueError):  # the outputs are not quite what is usual, or wrong
+            levels = levels_of(outputs, self._quants, self._head)
+            planes = [(level.classes, level.box, level.objectness) for level in levels]
+            named = zip(self._head.outputs, planes, strict=True)
+            usual = {name: plane for names, three in named for name, plane in zip(names, three, strict=True)}
+            found = self._core.run(usual, numbers, True)
+        return found
 
 
 def postprocess(
     outputs: Mapping[str, Array],
-    quants: Mapping[str, QuantParams | None],
+    quants: Quants,
     head: DetectionHead,
     box: Letterbox | None,
-    *,
-    conf: float = 0.01,
-    iou: float = 0.65,
-    max_det: int = 300,
-    names: Sequence[str] = (),
-    engine: Literal["auto", "core", "numpy"] = "auto",
+    **settings: Any,
 ) -> Detections:
-    """Boxes of one image, best score first (ties: lower anchor index first).
-
-    `outputs` are (1, H, W, C) or (H, W, C) by name: raw integers where `quants` holds the tensor's
-    quantization, else float32 logits. An anchor's class is its greatest logit; its score (for YOLOX
-    sigmoid(class) * sigmoid(objectness)) must reach `conf`. Greedy suppression within a class removes boxes
-    whose IoU with a better one exceeds `iou`; at most `max_det` boxes stay. `box` maps them back to the
-    source image; None leaves them in input pixels.
-
-    Rule: YOLOX (arXiv 2107.08430) as in the LPCV 2021 winner's settings: .01, .65, 300.
-    Raises ToolError where an output is absent or of another shape than the head says.
-
-    >>> head = DetectionHead((8,), (("cls", "box", "obj"),), 1)
-    >>> sure = np.full((1, 1, 2, 1), 9.0)
-    >>> postprocess({"cls": sure, "box": np.zeros((1, 1, 2, 4)), "obj": sure}, {}, head, None).xyxy.tolist()
-    [[-4.0, -4.0, 4.0, 4.0], [4.0, -4.0, 12.0, 4.0]]
-    """
-    levels = levels_of(outputs, quants, head)
-    core = _core() if engine != "numpy" and head.kind == CORES_KIND else None
-    if engine == "core" and core is None:
-        why = "it is not built" if head.kind == CORES_KIND else f"it does not know {head.kind} heads"
-        raise ToolError("the compiled core cannot decode this", why=why, hint="use engine='numpy'")
-    if core is not None:
-        xyxy, score, label = _detect_core(core, levels, conf, iou, max_det)
-    else:
-        xyxy, score, label = _detect(levels, DECODERS[head.kind], conf, iou, max_det)
-    return Detections(xyxy if box is None else box.to_source(xyxy), score, label, tuple(names))
-
-
-def _core() -> Any:
-    try:
-        from lowwatt import _core
-    except ImportError:
-        return None
-    return _core
-
-
-# -- the NumPy twin -----------------------------------------------------------------------------------------
-
-
-def _detect(
-    levels: Sequence[Level], decode: Callable[[Level, np.float32], Found], conf: float, iou: float, max_det: int
-) -> Found:
-    parts = [decode(level, np.float32(conf)) for level in levels]
-    xyxy = np.concatenate([part[0] for part in parts])
-    score = np.concatenate([part[1] for part in parts])
-    label = np.concatenate([part[2] for part in parts])
-    order = np.argsort(-score, kind="stable")
-    xyxy, score, label = xyxy[order], score[order], label[order]
-    keep = _suppress(xyxy, label, np.float32(iou), max_det)
-    return xyxy[keep], score[keep], label[keep]
-
-
-def _suppress(xyxy: NDArray[np.float32], label: NDArray[np.int64], iou: np.float32, max_det: int) -> NDArray[np.int64]:
-    """Indices kept by greedy suppression within each class, of boxes already sorted by score."""
-    area = (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1])
-    alive = np.ones(len(xyxy), np.bool_)
-    keep: list[int] = []
-    for index in range(len(xyxy)):
-        if len(keep) >= max_det:
-            break
-        if not alive[index]:
-            continue
-        keep.append(index)
-        low = np.maximum(xyxy[index, :2], xyxy[index + 1 :, :2])
-        high = np.minimum(xyxy[index, 2:], xyxy[index + 1 :, 2:])
-        side = np.maximum(high - low, np.float32(0))
-        common = side[:, 0] * side[:, 1]
-        union = area[index] + area[index + 1 :] - common
-        alive[index + 1 :] &= ~((common > iou * union) & (label[index + 1 :] == label[index]))
-    return np.array(keep, np.int64)
-
-
-# -- the compiled core --------------------------------------------------------------------------------------
-
-
-def _detect_core(core: Any, levels: Sequence[Level], conf: float, iou: float, max_det: int) -> Found:
-    found = core.Candidates(conf)
-    for level in levels:
-        planes = (level.stride, level.classes, level.box, level.objectness)
-        if level.quants is None:
-            found.add_float(*planes)
-        else:
-            classes, box, objectness = level.quants
-            tables = (
-                table(classes, "sigmoid"),
-                table(box, "real"),
-                table(box, "size"),
-                table(objectness, "sigmoid"),
-            )
-            found.add_int8(*planes, *tables)
-    xyxy, score, label = found.suppress(iou, max_det)
-    return xyxy, score, label
+    """Boxes of one image: `Postprocessor(head, quants, **settings)` for a single use."""
+    return Postprocessor(head, quants, **settings)(outputs, box)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,8 +12,8 @@ from lowwatt.data.coco import CocoData
 from lowwatt.evaluate.coco import Ap, coco_ap
 from lowwatt.letterbox import letterbox, read_image
 from lowwatt.models.checkpoint import Model
-from lowwatt.runtime.postprocess import postprocess
-from lowwatt.types import DetectionHead, Detections, Letterbox, Preprocess
+from lowwatt.runtime.postprocess import Postprocessor
+from lowwatt.types import Array, DetectionHead, Detections, Preprocess
 
 
 def evaluate_model(model: Model, data: CocoData, *, batch: int = 16, device: str = "cpu") -> Ap:
@@ -34,6 +34,7 @@ def predict(
     """(image id, detections in source pixels) of every image; the module is left in the mode it was in."""
     training = module.training
     module.eval()
+    boxes_of = Postprocessor(head, {}, conf=conf, names=data.labels)
     results: list[tuple[int, Detections]] = []
     with torch.inference_mode():
         for start in range(0, len(data), batch):
@@ -41,18 +42,13 @@ def predict(
             inputs = [letterbox(read_image(i.path, preprocess.channels), preprocess) for i in part]
             images = torch.from_numpy(np.stack([image for image, _ in inputs])).to(device)
             outputs = module(images.permute(0, 3, 1, 2).float())
-            found = _detect(outputs, [box for _, box in inputs], head, data.labels, conf)
+            found = boxes_of.batch(_by_name(outputs, head), [box for _, box in inputs])
             results += zip((i.id for i in part), found, strict=True)
     module.train(training)
     return results
 
 
-def _detect(
-    outputs: Sequence[Tensor], boxes: Sequence[Letterbox], head: DetectionHead, names: Sequence[str], conf: float
-) -> Iterator[Detections]:
-    """Post-process a batch of NCHW outputs, image by image."""
-    order = [name for triple in head.outputs for name in triple]
-    arrays = [out.permute(0, 2, 3, 1).float().cpu().numpy() for out in outputs]
-    for i, box in enumerate(boxes):
-        one = {name: array[i] for name, array in zip(order, arrays, strict=True)}
-        yield postprocess(one, {}, head, box, conf=conf, names=names)
+def _by_name(outputs: Sequence[Tensor], head: DetectionHead) -> dict[str, Array]:
+    """NCHW outputs in the head's order as NHWC arrays."""
+    names = [name for triple in head.outputs for name in triple]
+    return {n: out.permute(0, 2, 3, 1).float().cpu().numpy() for n, out in zip(names, outputs, strict=True)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -30,47 +31,28 @@ def detect_images(
     *,
     labels: Path | None = None,
     pixels: str = "",
+    strict: bool = False,
     tell: Callable[[str], None] = lambda line: None,
     **options: Any,
-) -> list[dict[str, Any]]:
-    """Run the detector on every image; rows of {source, file, detections, error}.
+) -> Generator[dict[str, Any], None, None]:
+    """Run the detector on every image; rows of {source, file, detections, error} as they come.
 
-    One unreadable image does not stop the rest. `labels`, `pixels` and `tell` are those of `evaluate_file`.
+    One unreadable image does not stop the rest, unless `strict`. `labels`, `pixels` and `tell` are those of
+    `evaluate_file`; `options` go to the engine.
     """
-    from lowwatt.letterbox import read_image
-    from lowwatt.loading import load_with_head, read_labels
+    from lowwatt.loading import load, load_with_head, read_labels
     from lowwatt.runtime import Engine
-    from lowwatt.runtime.draw import draw, save
-    from lowwatt.runtime.sources import images_of
 
-    images = [str(image) for image in images_of(list(sources))]
-    _refuse_overwriting(images, out)
     names = () if labels is None else read_labels(labels)
     graph, line = load_with_head(model or packaged_model(), names, pixels)
     if line:
         tell(line)
-    engine = Engine(graph, choose_backend(backend, graph.is_quantized), **options)
-    rows: list[dict[str, Any]] = []
-    taken: set[Path] = set()
-    for result in engine.stream(images):
-        target, error = _free_name(out, Path(result.source), taken), result.error
-        if not error:
-            try:
-                save(draw(read_image(result.source, 3), result.detections), target)
-                taken.add(target)
-            except ToolError as failure:
-                error = str(failure)
-        file = "" if error else str(target)
-        rows.append({"source": result.source, "file": file, "detections": listed(result.detections), "error": error})
-    return rows
-
-
-def _refuse_overwriting(images: Sequence[str], out: Path) -> None:
-    """The pictures with boxes must not take the place of the user's own."""
-    folders = {Path(image).parent.resolve() for image in images}
-    if out.resolve() in folders:
-        hint = "name another folder with --out"
-        raise ToolError("the pictures with boxes would overwrite your own", where=str(out), hint=hint)
+    network = load(model) if backend == "mixed" and model else graph  # which needs the program's segments
+    engine = Engine(network, choose_backend(backend, graph.is_quantized), **options)
+    with closing(engine.stream(list(sources), strict=strict, save=out)) as results:
+        for result in results:
+            found = listed(result.detections)
+            yield {"source": result.source, "file": result.file, "detections": found, "error": result.error}
 
 
 def choose_backend(name: str, quantized: bool) -> str:
@@ -90,11 +72,3 @@ def listed(detections: Detections) -> list[dict[str, Any]]:
         }
         for box, score, label in zip(detections.xyxy, detections.score, detections.label, strict=True)
     ]
-
-
-def _free_name(out: Path, source: Path, taken: set[Path]) -> Path:
-    """OUT/NAME.jpg; images of one name from different folders do not overwrite each other."""
-    target, number = out / f"{source.stem}.jpg", 1
-    while target in taken:
-        target, number = out / f"{source.stem}-{number}.jpg", number + 1
-    return target

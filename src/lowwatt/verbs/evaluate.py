@@ -61,15 +61,10 @@ def measure(engine: Engine, data: CocoData, progress: Any = None) -> tuple[Ap, l
     """AP and detections by image id; an unreadable image counts as one without detections."""
     from lowwatt.evaluate.coco import coco_ap
 
-    results: list[tuple[int, Detections]] = []
-    if progress is not None:
-        progress.start(len(data))
-    for image, result in zip(data.images, engine.stream([str(i.path) for i in data.images]), strict=True):
-        results.append((image.id, relabelled(result.detections, data.labels)))
-        if progress is not None:
-            progress.update(len(results))
-    if progress is not None:
-        progress.finish()
+    found = engine.stream([str(image.path) for image in data.images], progress=False if progress is None else progress)
+    results = [
+        (image.id, relabelled(result.detections, data.labels)) for image, result in zip(data.images, found, strict=True)
+    ]
     return coco_ap(data, results), results
 
 

@@ -1,0 +1,23 @@
+"""The compiled core, where it is built: the one place that chooses between it and the NumPy twins."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from lowwatt.backends.kernels import load_core
+from lowwatt.errors import ToolError
+
+Ends = Literal["auto", "core", "numpy"]
+"""What does pre- and post-processing. "auto" takes the core where it is built; both give the same."""
+
+
+def choose(engine: Ends) -> Any:
+    """The core's module, or None for NumPy. ToolError where the core is asked for and is not built."""
+    if engine == "numpy":
+        return None
+    try:
+        return load_core()
+    except ToolError:
+        if engine == "core":
+            raise
+        return None
