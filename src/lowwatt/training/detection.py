@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lowwatt.data.coco import CocoData
 from lowwatt.data.loader import TrainLoader
 from lowwatt.evaluate.coco import coco_ap
-from lowwatt.models.checkpoint import Model, load_weights
-from lowwatt.models.yolox import build_model, head_of, preprocess_of
+from lowwatt.models.checkpoint import Model
+from lowwatt.models.yolox import head_of, preprocess_of
 from lowwatt.recipe import Recipe
 from lowwatt.training.evaluate import predict
 from lowwatt.training.loss import detection_loss, flatten, pad_targets
 from lowwatt.training.processes import Processes
-from lowwatt.training.task import Task
+from lowwatt.training.task import Task, network_of
 
 
 class DetectionTask(Task):
@@ -33,12 +32,7 @@ class DetectionTask(Task):
 
     def build(self) -> nn.Module:
         """The recipe's network, from a seed, or from the weights that `model.init` names."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe.train.seed)
-            module = build_model(self.recipe.model, len(self.val.labels))
-        if self.recipe.model.init:
-            load_weights(module, self.recipe.model.init)
-        return module
+        return network_of(self.recipe, len(self.val.labels))
 
     def loss(self, outputs: Any, images: Tensor, batch: Any, plain: bool) -> dict[str, Tensor]:
         """IoU, class and objectness losses per positive anchor; L1 in plain epochs."""
