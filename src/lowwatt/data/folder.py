@@ -61,16 +61,26 @@ class ClassData:
         images = tuple(replace(image, label=table[image.label]) for image in self.images)
         return replace(self, images=images, labels=tuple(labels))
 
+    def named(self, labels: Sequence[str]) -> ClassData:
+        """The same under these names, by which its classes are numbered; ToolError for more classes than names."""
+        beyond = [image for image in self.images if not self.labels and image.label >= len(labels)]
+        if beyond:
+            why = f"class {beyond[0].label} of {beyond[0].path.name}, and there are {len(labels)}"
+            raise ToolError("an image has an unknown class", where=str(self.source), why=why)
+        return replace(self.numbered(labels), labels=tuple(labels))
+
     def only(self, classes: Sequence[str]) -> ClassData:
-        """These classes, in this order; ToolError for one that is not there."""
+        """These classes; ToolError for one that is not there. Classes that have only numbers are left as they are."""
+        if not self.labels:
+            return self
         unknown = [name for name in classes if name not in self.labels]
         if unknown:
             hint = did_you_mean(unknown[0], self.labels)
             raise ToolError(f"the data set has no class {unknown[0]}", where=str(self.source), hint=hint)
-        kept = tuple(image for image in self.images if self.labels[image.label] in classes)
-        return replace(self, images=kept, labels=tuple(name for name in self.labels if name in classes)).numbered(
-            classes
-        )
+        names = tuple(name for name in self.labels if name in classes)
+        kept = (image for image in self.images if self.labels[image.label] in names)
+        images = tuple(replace(image, label=names.index(self.labels[image.label])) for image in kept)
+        return replace(self, images=images, labels=names)
 
 
 def open_classes(settings: DataSettings, splits: Sequence[str] = ("train", "val")) -> list[ClassData]:
@@ -78,15 +88,14 @@ def open_classes(settings: DataSettings, splits: Sequence[str] = ("train", "val"
 
     ToolError where a folder is missing, and where val has a class that train lacks.
     """
-    root = Path(settings.root).expanduser()
     read = {split: read_classes(split_folder(settings, split)) for split in {*splits, "train"}}
-    names = settings.classes or read["train"].labels or _numbers(read.values())
+    names = tuple(settings.classes or ()) or read["train"].labels or _numbers(read.values())
+    if len(names) < 2:
+        raise ToolError("there is one class only", where=settings.root, hint=_HINT)
     found = [read[split] for split in splits]
     if settings.classes:
-        return [data.only(settings.classes) for data in found]
-    if len(names) < 2:
-        raise ToolError("there is one class only", where=str(root), hint=_HINT)
-    return [replace(data, labels=data.labels or names).numbered(names) for data in found]
+        found = [data.only(names) for data in found]
+    return [data.named(names) for data in found]
 
 
 def split_folder(settings: DataSettings, split: str) -> Path:
