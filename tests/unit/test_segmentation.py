@@ -10,6 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from lowwatt.backends import open_backend  # noqa: E402
+from lowwatt.compiler import Program  # noqa: E402
 from lowwatt.compiler.rules import check  # noqa: E402
 from lowwatt.data.crop import scale_crop, shrunk, warp  # noqa: E402
 from lowwatt.data.items import MaskLoader  # noqa: E402
@@ -188,16 +190,13 @@ def test_the_whole_road(road: Path) -> None:
 
 
 def test_integers_of_the_road_are_scored_alike(road: Path, folder: Path, tmp_path: Path) -> None:
-    """By the core, and by the simulator on the program's own instructions, pixel for pixel."""
-    graph, program = load_graph(road / "quantized.lwg"), road / "program.lwp"
-    tables = [
-        evaluate_file(file, str(folder), "val.json", backend, 2)
-        for file, backend in ((road / "quantized.lwg", "core"), (program, "simulator"))
-    ]
-    assert tables[0] == tables[1] and tables[0]["images"] == 2
-    source = str(folder / "val/images/0.png")
-    maps = [Segmenter(graph, backend)(source) for backend in ("core", "reference")]
-    assert maps[0].shape == (64, 48) and np.array_equal(*maps)
+    """By the core, by the reference, and by the simulator from the program's own instruction words."""
+    program, source = Program.load(road / "program.lwp"), str(folder / "val/images/0.png")
+    simulator = open_backend("simulator", program, fidelity="words")
+    maps = [Segmenter(program.graph, backend)(source) for backend in ("core", "reference", simulator)]
+    assert maps[0].shape == (64, 48) and np.array_equal(maps[0], maps[1]) and np.array_equal(maps[0], maps[2])
+    table = evaluate_file(road / "program.lwp", str(folder), "val.json", "simulator", 0)
+    assert table["miou"] == Report.load(road / "report.json").stages[-1].ap and table["images"] == 8
     settings = recipe_of("segmentation", folder).quant
     result = quantize_file(QuantizeJob(road / "float.lwg", str(folder), tmp_path / "q.lwg", settings), Quiet)
     assert result["measure"] == "mIoU" and result["scored"] == 8
