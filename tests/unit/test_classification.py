@@ -237,7 +237,7 @@ def test_verbs_of_detectors_refuse(road: Path, tmp_path: Path, folder: Path) -> 
     with pytest.raises(ToolError, match="no detection head") as error:
         detect_images([str(folder / "val/disc/0.png")], road / "quantized.lwg", tmp_path, "auto")
     assert error.value.why == "it is a classifier"
-    with pytest.raises(ToolError, match="QAT trains detectors"):
+    with pytest.raises(ToolError, match="is no detector"):
         qat_file(QatJob(road / "model.safetensors", str(folder), tmp_path), Quiet, print)
 
 

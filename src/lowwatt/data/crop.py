@@ -22,7 +22,7 @@ _GRAY = np.array([0.114, 0.587, 0.299], np.float32)
 def area_crop(height: int, width: int, side: int, rng: np.random.Generator, share: tuple[float, float]) -> Matrix:
     """A random part of `share` of the area and of an aspect from 3:4 to 4:3, on the whole input (Inception's crop)."""
     area = rng.uniform(*share) * height * width
-    aspect = math.exp(rng.uniform(*map(math.log, _ASPECTS)))
+    aspect = math.exp(rng.uniform(math.log(_ASPECTS[0]), math.log(_ASPECTS[1])))
     rows, columns = min(height, math.sqrt(area / aspect)), min(width, math.sqrt(area * aspect))
     top, left = rng.uniform(0, height - rows), rng.uniform(0, width - columns)
     x, y = side / columns, side / rows
@@ -32,7 +32,8 @@ def area_crop(height: int, width: int, side: int, rng: np.random.Generator, shar
 def scale_crop(height: int, width: int, side: int, rng: np.random.Generator, scale: tuple[float, float]) -> Matrix:
     """The image at a random scale, 1 as it just fits; a random place in it, or of it where it is smaller."""
     factor = rng.uniform(*scale) * min(side / height, side / width)
-    x, y = (rng.uniform(*sorted((0.0, side - size * factor))) for size in (width, height))
+    spare_x, spare_y = side - width * factor, side - height * factor
+    x, y = (rng.uniform(min(0.0, spare), max(0.0, spare)) for spare in (spare_x, spare_y))
     return np.array([[factor, 0, x], [0, factor, y], [0, 0, 1]])
 
 
@@ -63,8 +64,9 @@ def shrunk(image: Image, side: int, exact: bool = False) -> Image:
         return image
     factor = side / min(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    small: Image = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST_EXACT if exact else cv2.INTER_AREA)
-    return small.reshape(*small.shape[:2], *image.shape[2:])
+    small = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST_EXACT if exact else cv2.INTER_AREA)
+    shaped: Image = small.reshape(*size[::-1], *image.shape[2:])
+    return shaped
 
 
 def jittered(image: Image, rng: np.random.Generator, amount: float) -> Image:
@@ -77,4 +79,5 @@ def jittered(image: Image, rng: np.random.Generator, amount: float) -> Image:
     if image.shape[2] == 3:
         values = gray[..., None] + (values - gray[..., None]) * saturation
     values = gray.mean() + (values - gray.mean()) * contrast
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    jittered: Image = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return jittered

@@ -16,7 +16,7 @@ from lowwatt.errors import ToolError
 from lowwatt.files import write_bytes
 from lowwatt.models.networks import HEADS, build_network, head_of, preprocess_of
 from lowwatt.recipe import Recipe
-from lowwatt.types import Head, Preprocess
+from lowwatt.types import DetectionHead, Head, Preprocess
 
 FORMAT = 1
 _KEY = "lowwatt"
@@ -36,6 +36,13 @@ class Model:
     head: Head
     preprocess: Preprocess
     info: dict[str, Any] = field(default_factory=dict)
+
+    def detection(self) -> DetectionHead:
+        """The head of a detector; ToolError where the network is for something else."""
+        if not isinstance(self.head, DetectionHead):
+            why = f"it is for {self.recipe.task}"
+            raise ToolError("the model is no detector", where=self.recipe.name, why=why)
+        return self.head
 
 
 def save(model: Model, path: str | Path, half: bool = True) -> None:

@@ -32,7 +32,7 @@ HEADS: dict[str, type[Head]] = {
 def build_network(recipe: Recipe, num_classes: int) -> nn.Module:
     """The recipe's network, from torch's global generator; ToolError where it is for another task."""
     known = NETWORKS[recipe.task]
-    name = recipe.model.arch or next(iter(known))
+    name = str(recipe.model.arch) or next(iter(known))
     if name not in known:
         hint = f"for {recipe.task} there is {', '.join(known)}"
         raise ToolError(f"{name} is no network for {recipe.task}", where="model.arch", hint=hint)

@@ -72,4 +72,5 @@ def class_map(scores: NDArray[np.float32], box: Letterbox) -> NDArray[np.uint8]:
     enlarged = cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR)
     shown = enlarged[box.top : box.top + rows, box.left : box.left + columns]
     scaled = cv2.resize(shown, box.source[::-1], interpolation=cv2.INTER_LINEAR)
-    return scaled.reshape(*box.source, -1).argmax(2).astype(np.uint8)
+    classes: NDArray[np.uint8] = scaled.reshape(*box.source, -1).argmax(2).astype(np.uint8)
+    return classes

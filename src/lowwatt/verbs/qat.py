@@ -45,9 +45,7 @@ def qat_file(job: QatJob, progress: ProgressFactory, tell: Callable[[str], None]
     model = load(job.file)
     if not isinstance(model, Model):
         raise ToolError("QAT trains a model", where=str(job.file), hint="give the .safetensors of `lowwatt train`")
-    if model.recipe.task != "detection":
-        hint = "`lowwatt quantize --effort good` loses less than fast"
-        raise ToolError("QAT trains detectors", where=str(job.file), why=f"it is for {model.recipe.task}", hint=hint)
+    model.detection()  # QAT is theirs
     settings = load_recipe(None, _checked(job.overrides)).qat
     before = graph_of(model)
     for line in dry_run(before, settings.scheme):
