@@ -14,6 +14,7 @@ from lowwatt.errors import ToolError
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _MAX_MEMBER = 1 << 31
+_TEMPORARY = ".half-written-"
 
 
 @contextlib.contextmanager
@@ -45,9 +46,15 @@ def _writing(target: Path) -> Iterator[None]:
 
 def _temporary_beside(target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem[:32]}-", suffix=target.suffix)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{_TEMPORARY}{target.stem[:32]}-", suffix=target.suffix)
     os.close(handle)
     return Path(name)
+
+
+def sweep(folder: str | Path) -> None:
+    """Remove what killed processes left half-written in a folder that no other process writes to."""
+    for path in Path(folder).glob(f"{_TEMPORARY}*"):
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -73,6 +73,7 @@ class TrainSettings(_Settings):
     multiscale: tuple[float, float] = Field((1.0, 1.0), description="side of the training input, times model.size")
     eval_every: int = Field(5, ge=0, description="epochs between evaluations; 0: only at the end")
     workers: int = Field(0, ge=0)
+    tensorboard: bool = Field(True, description="write events for TensorBoard, where it is installed")
     threads: int = Field(0, ge=0, description="CPU threads of torch; 0: as torch chooses")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -102,6 +103,16 @@ class SegmentationSettings(_Settings):
     ignore: int = Field(255, ge=0, le=255, description="value of the masks that is neither learnt nor scored")
     balance: float = Field(0.5, ge=0, le=1, description="classes weigh 1 / share of the pixels, to this power")
     jitter: float = Field(0.2, ge=0, lt=1, description="brightness, contrast and saturation times 1 ± this")
+
+
+class DistillSettings(_Settings):
+    """Training beside a teacher: any detector with YOLOX's outputs that knows the classes, of any width."""
+
+    teacher: str = Field("", description="file of the teacher: .safetensors, .lwg or .onnx; empty: none")
+    method: Literal["at", "cwd", "pkd"] = Field("at", description="how necks are compared; only at takes other widths")
+    neck: float = Field(1.0, ge=0, description="weight of the distance between the necks")
+    logits: float = Field(1.0, ge=0, description="weight of the distance between the outputs")
+    cache_gib: float = Field(1.0, ge=0, description="memory for what the teacher said of images without augmentation")
 
 
 class QuantSettings(_Settings):
@@ -152,6 +163,7 @@ class Recipe(_Settings):
     train: TrainSettings = Field(default_factory=TrainSettings)
     classification: ClassificationSettings = Field(default_factory=ClassificationSettings)
     segmentation: SegmentationSettings = Field(default_factory=SegmentationSettings)
+    distill: DistillSettings = Field(default_factory=DistillSettings)
     quant: QuantSettings = Field(default_factory=QuantSettings)
     qat: QatSettings = Field(default_factory=QatSettings)
 

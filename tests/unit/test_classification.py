@@ -82,6 +82,10 @@ def test_labels_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
         read_classes(folder / "val").numbered(("disc", "stripes"))
     with pytest.raises(ToolError, match="cannot read the labels"):
         open_classes(DataSettings(root=str(tmp_path)))
+    taught = recipe_of("classification", folder)
+    taught.distill.teacher = "teacher.safetensors"
+    with pytest.raises(ToolError, match="no distillation for classification"):
+        train(taught, tmp_path / "taught", progress=Quiet())
     with pytest.raises(ToolError, match="sample set is for detection"):
         open_splits(Recipe(task="classification"))
     with pytest.raises(ToolError, match="yolox is no network for classification") as error:
@@ -194,12 +198,14 @@ def test_the_whole_road(road: Path, folder: Path) -> None:
     assert report.stages[0].ap > 0.6, "three figures that differ plainly"
     assert report.drop <= 0.12 and report.stages[0].ap50 == 1.0
     assert report.headline.startswith("INT8 top-1") and "LPCV score" not in {figure.name for figure in report.figures}
-    assert len(report.images) == 6 and report.training[-1].ap == pytest.approx(report.stages[0].ap, abs=0.06)
+    assert len(report.images) == 8 and report.training[-1].ap == pytest.approx(report.stages[0].ap, abs=0.06)
     write_html(report, road / "again.html", against=report)
     page = (road / "again.html").read_text()
     assert "top-1, integer" in page and "top-5" in page and ">AP" not in page
     assert "top-1 integer" in "".join(str(cell) for cell in summary_table(report).columns[0].cells)
     model = load(road / "model.safetensors")
+    seen = (road / "train/training.html").read_text()
+    assert all(f'scope="row">{name}<' in seen for name in CLASSES) and seen.count("<img") == 8
     assert model.labels == CLASSES and model.recipe.task == "classification" and model.info["top1"] > 0.6
 
 

@@ -184,7 +184,9 @@ def test_the_whole_road(road: Path) -> None:
     assert report.measures == ("mIoU", "pixel accuracy") and report.status == "good"
     assert report.stages[0].ap > 0.7, "bright discs are easily found"
     assert abs(report.drop) < 0.03 and report.stages[0].ap50 > 0.8
-    assert "mIoU, integer" in (road / "report.html").read_text() and len(report.images) == 6
+    assert "mIoU, integer" in (road / "report.html").read_text() and len(report.images) == 8
+    seen = (road / "train/training.html").read_text()
+    assert 'scope="row">class 1<' in seen and seen.count("<img") == 8
     rows = read_log(road / "train/log.csv")
     assert rows[-1]["miou"] == pytest.approx(report.stages[0].ap, abs=0.02) and rows[-1]["loss"] < rows[0]["loss"]
 

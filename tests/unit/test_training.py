@@ -61,7 +61,8 @@ def _weights(module) -> list[np.ndarray]:
 def test_a_run_leaves_model_recipe_and_log(tmp_path: Path, data) -> None:
     watch = _Watch()
     model = train(_recipe(), tmp_path, data=data, progress=watch)
-    assert {p.name for p in tmp_path.iterdir()} == {"model.safetensors", "recipe.yaml", "log.csv", "last.ckpt"}
+    kept = {"model.safetensors", "last.safetensors", "last.ckpt", "recipe.yaml", "environment.json", "tensorboard"}
+    assert {p.name for p in tmp_path.iterdir()} == kept | {"log.csv", "log.jsonl", "status.json", "training.html"}
     assert (watch.total, watch.steps, watch.finished) == (16, list(range(1, 17)), 1)
     rows = read_log(tmp_path / "log.csv")
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]

@@ -21,7 +21,8 @@ _HUNDRED = 2  # position of 100 detections an image in (1, 10, 100)
 class Ap:
     """Average precision, 0…1: over IoU .50:.95, at .50 and .75, by object area (< 32², < 96², above), by class name.
 
-    -1 where the split holds no such object, as pycocotools has it.
+    -1 where the split holds no such object, as pycocotools has it. `precision50` is the precision at IoU .50 at each of
+    101 recalls 0…1, mean over the classes.
     """
 
     ap: float
@@ -32,6 +33,7 @@ class Ap:
     large: float
     per_class: dict[str, float] = field(default_factory=dict)
     per_class50: dict[str, float] = field(default_factory=dict)
+    precision50: tuple[float, ...] = ()
 
 
 def coco_ap(data: CocoData, results: Sequence[tuple[int, Detections]]) -> Ap:
@@ -61,6 +63,7 @@ def _summary(precision: Array, labels: Sequence[str]) -> Ap:
         large=_mean(precision[..., 3]),
         per_class={name: _mean(precision[:, :, k, 0]) for k, name in enumerate(labels)},
         per_class50={name: _mean(precision[_FIFTY, :, k, 0]) for k, name in enumerate(labels)},
+        precision50=tuple(_mean(row) for row in precision[_FIFTY, ..., 0]),
     )
 
 

@@ -26,7 +26,7 @@ from lowwatt.quant.executor import TorchExecutor
 from lowwatt.quant.oscillation import Freezer
 from lowwatt.quant.ptq import QuantReport
 from lowwatt.quant.qat import PREFIX, QatModule, prepare
-from lowwatt.recipe import QatSettings, Recipe
+from lowwatt.recipe import DistillSettings, QatSettings, Recipe
 from lowwatt.training.detection import DetectionTask
 from lowwatt.training.log import Lines, Progress
 from lowwatt.training.loop import Trainer, run
@@ -101,7 +101,7 @@ def qat_recipe(recipe: Recipe, settings: QatSettings) -> Recipe:
         "minutes": 0.0,
     }
     train = recipe.train.model_copy(update=changes)
-    return recipe.model_copy(update={"train": train, "qat": settings})
+    return recipe.model_copy(update={"train": train, "distill": DistillSettings(), "qat": settings})
 
 
 class QatTask(DetectionTask):

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lowwatt.data.coco import CocoData
 from lowwatt.data.loader import TrainLoader
-from lowwatt.evaluate.coco import coco_ap
+from lowwatt.evaluate.coco import Ap, coco_ap
+from lowwatt.evaluate.evidence import Evidence, detection_evidence
 from lowwatt.models.checkpoint import Model
 from lowwatt.models.yolox import head_of, preprocess_of
 from lowwatt.recipe import Recipe
+from lowwatt.training.distill import Distiller
 from lowwatt.training.evaluate import predict
 from lowwatt.training.loss import detection_loss, flatten, pad_targets
 from lowwatt.training.processes import Processes
 from lowwatt.training.task import Task, network_of
+from lowwatt.types import Detections
 
 
 class DetectionTask(Task):
     """Boxes of a COCO-like data set."""
 
-    parts = ("iou", "cls", "obj", "l1")
+    parts: tuple[str, ...] = ("iou", "cls", "obj", "l1")
     metrics = ("ap", "ap50")
 
     def __init__(self, recipe: Recipe, train: CocoData, val: CocoData, processes: Processes) -> None:
@@ -29,6 +33,11 @@ class DetectionTask(Task):
         self.head = head_of(recipe.model, len(val.labels))
         self.preprocess = preprocess_of(recipe.model)
         self.loader = TrainLoader(train, self.preprocess, recipe.train, processes.rank, processes.world)
+        self._last: tuple[list[tuple[int, Detections]], Ap] | None = None
+        self.distiller: Distiller | None = None
+        if recipe.distill.teacher:
+            self.distiller = Distiller(recipe.distill, val.labels, self.head.strides, processes)
+            self.parts = (*self.parts, "neck", "logits")
 
     def build(self) -> nn.Module:
         """The recipe's network, from a seed, or from the weights that `model.init` names."""
@@ -40,17 +49,29 @@ class DetectionTask(Task):
         height, width = batch.images.shape[1:3]
         predictions = flatten(outputs, (height, width), self.head.strides)
         losses = detection_loss(predictions, targets, l1=plain, average=self.processes.mean)
-        return {"loss": losses.total, "iou": losses.iou, "cls": losses.cls, "obj": losses.obj, "l1": losses.l1}
+        parts = {"iou": losses.iou, "cls": losses.cls, "obj": losses.obj, "l1": losses.l1}
+        if self.distiller is not None:
+            parts |= self.distiller.losses(images, predictions, plain)
+        return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+    def begin_epoch(self, module: nn.Module, epoch: int) -> None:
+        """The teacher's eyes are on the network that learns, not on its average."""
+        if self.distiller is not None:
+            self.distiller.watch(module)
 
     def evaluate(self, module: nn.Module, processes: Processes) -> dict[str, float]:
         """AP50:95 and AP50; every process looks at its share of the images, the first one scores."""
         share = self.val.part(processes.rank, processes.world)
         found = predict(module, share, self.head, self.preprocess, device=processes.device)
-        parts = processes.gather(found)
-        ap = coco_ap(self.val, [row for part in parts for row in part]) if processes.first else None
-        ap = processes.agree(ap)
+        found = [row for part in processes.gather(found) for row in part]
+        ap = processes.agree(coco_ap(self.val, found) if processes.first else None)
         assert ap is not None
+        self._last = found, ap
         return {"ap": ap.ap, "ap50": ap.ap50}
+
+    def evidence(self) -> Evidence:
+        """Precision over recall, confusion, pictures with boxes."""
+        return Evidence() if self._last is None else detection_evidence(self.val, *self._last)
 
     def model(self, module: nn.Module, info: dict[str, Any]) -> Model:
         """With head, labels and category ids."""

@@ -62,15 +62,15 @@ class Silent:
         """Nothing."""
 
 
-class Log:
+class CsvLog:
     """log.csv of a run: one row an epoch, rewritten whole each time, so that it is never torn.
 
     Columns are `parts` of the loss and `metrics` of the task between those that every run has; `waited` is the share
     of the time that went by waiting for images.
     """
 
-    def __init__(self, out: Path, parts: Sequence[str], metrics: Sequence[str]) -> None:
-        self.path, self.columns = out / "log.csv", (*_BEFORE, *parts, *metrics, *_BEHIND)
+    def __init__(self, path: Path, parts: Sequence[str], metrics: Sequence[str]) -> None:
+        self.path, self.columns = path, (*_BEFORE, *parts, *metrics, *_BEHIND)
         self.rows: list[dict[str, Any]] = []
 
     def add(self, row: dict[str, Any]) -> None:

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from lowwatt.data.splits import open_splits
 from lowwatt.errors import ToolError
-from lowwatt.files import write_text
-from lowwatt.models.checkpoint import Model, load
+from lowwatt.files import sweep
+from lowwatt.models.checkpoint import Model, load, save
 from lowwatt.recipe import Recipe, load_recipe
 from lowwatt.training.ema import Ema
 from lowwatt.training.guard import check_finite, memory_told
 from lowwatt.training.interrupt import Interruption
-from lowwatt.training.log import Lines, Log, Progress, Silent
+from lowwatt.training.journal import Journal
+from lowwatt.training.log import Lines, Progress, Silent
 from lowwatt.training.optimizer import freeze, optimizer_of, train_mode
 from lowwatt.training.processes import Processes
 from lowwatt.training.schedule import Schedule, TimeLimit
@@ -69,6 +70,8 @@ def _load(recipe: Recipe | str | Path, overrides: Sequence[str]) -> Recipe:
 
 def run(trainer: Trainer, resume: bool) -> Model:
     """Train, from the start or from where the folder's interrupted run stands."""
+    if trainer.processes.first:
+        sweep(trainer.out)
     if resume:
         trainer.resume()
     elif trainer.processes.first:
@@ -95,24 +98,35 @@ class Trainer:
         self.limit = TimeLimit(self.settings.minutes * 60) if self.settings.minutes else None
         self.epoch, self.step, self.elapsed, self.best, self.best_epoch = 0, 0, 0.0, -1.0, 0
         self.sums: dict[str, float] = {}
-        self.log = Log(out, task.parts, task.metrics) if processes.first else None
+        self.journal = Journal(out, task, processes) if processes.first else None
         self.saved, self.interruption = time.monotonic(), Interruption()
 
     def run(self) -> Model:
         """Train the epochs that are left."""
-        if self.processes.first:
-            write_text(self.out / "recipe.yaml", self.recipe.to_yaml())
-        self.progress.start(self.schedule.epochs * self.schedule.steps)
-        try:
-            with self.interruption:
-                if self.schedule.epochs == 0:
-                    self._keep(self.task.evaluate(self.ema.module, self.processes))
-                while self.epoch < self.schedule.epochs:
-                    self._epoch()
-        finally:
-            self.progress.finish()
+        with self._watched(), self.interruption:
+            if self.schedule.epochs == 0:
+                self._keep(self.task.evaluate(self.ema.module, self.processes))
+            while self.epoch < self.schedule.epochs:
+                self._epoch()
         self.processes.agree(None)  # the file is whole
         return load(self.out / "model.safetensors")
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Progress and journal have a beginning and an end, however the run ends."""
+        self.progress.start(self.schedule.epochs * self.schedule.steps)
+        error: BaseException | None = None
+        try:
+            if self.journal is not None:
+                self.journal.begin(self._done)
+            yield
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            self.progress.finish()
+            if self.journal is not None:
+                self.journal.end(error)
 
     def resume(self) -> None:
         """Take up the state of an interrupted run in the same folder."""
@@ -126,8 +140,8 @@ class Trainer:
         self.best, self.best_epoch, self.sums = state["best"], state["best_epoch"], state["sums"]
         if self.limit is not None:
             self.schedule = self.schedule.shortened(state["epochs"])
-        if self.log is not None:
-            self.log.rows = state["rows"]
+        if self.journal is not None:
+            self.journal.rows = state["rows"]
         self.task.load_state(state["task"])
         set_random_state(state["random"][self.processes.rank])
 
@@ -185,7 +199,8 @@ class Trainer:
         self.task.after_step()
         self.ema.update(self.module)
         self.step += 1
-        self._tell(loss=values["loss"], lr=rate)
+        best = {self.task.metrics[0]: self.best} if self.best >= 0 else {}
+        self._tell(loss=values["loss"], lr=rate, **best)
         return values
 
     def _backward(self, batch: Batch, plain: bool) -> dict[str, Tensor]:
@@ -223,12 +238,13 @@ class Trainer:
         if last or (every and self.epoch % every == 0):
             metrics = self.task.evaluate(self.ema.module, self.processes)
             self._keep(metrics)
+            self._keep_last(metrics)
         self.elapsed += time.perf_counter() - began
         rate = self.schedule.rate(self._done - 1)
         planned = {"seconds": self.elapsed, "epochs_planned": self.schedule.epochs}
         row = {"epoch": self.epoch, "step": self._done, "lr": rate, **losses, **metrics, **speed, **planned}
-        if self.log is not None:
-            self.log.add(row)
+        if self.journal is not None:
+            self.journal.epoch(row, self.schedule.epochs)
         self._save()
         self._tell(row=row)
         if self.interruption.asked and not last:
@@ -237,7 +253,10 @@ class Trainer:
     def _tell(self, **info: Any) -> None:
         total = self.schedule.epochs * self.loader.steps
         epoch = min(self._done // self.loader.steps + 1, self.schedule.epochs)
-        self.progress.update(self._done, {"epoch": epoch, "epochs": self.schedule.epochs, "total": total, **info})
+        news = {"epoch": epoch, "epochs": self.schedule.epochs, "total": total, **info}
+        self.progress.update(self._done, news)
+        if self.journal is not None and "row" not in info:
+            self.journal.step(self._done, news)
 
     def _keep(self, metrics: dict[str, float]) -> None:
         """Write the weights where the average did at least as well as before."""
@@ -246,13 +265,20 @@ class Trainer:
             return
         self.best, self.best_epoch = score, self.epoch
         if self.processes.first:
-            info = {"epoch": self.epoch, "epochs": self.schedule.epochs, **metrics}
-            self.task.keep(self.ema.module, info, self.out)
+            self.task.keep(self.ema.module, self._info(metrics), self.out)
+
+    def _keep_last(self, metrics: dict[str, float]) -> None:
+        """Write the average as it stands, good or not."""
+        if self.processes.first:
+            save(self.task.model(self.ema.module, self._info(metrics)), self.out / "last.safetensors", self.task.half)
+
+    def _info(self, metrics: dict[str, float]) -> dict[str, Any]:
+        return {"epoch": self.epoch, "epochs": self.schedule.epochs, **metrics}
 
     def _save(self) -> None:
         random = self.processes.gather(random_state())
-        if self.log is not None:
-            save_state(self.out / "last.ckpt", self._state(random, self.log.rows))
+        if self.journal is not None:
+            save_state(self.out / "last.ckpt", self._state(random, self.journal.rows))
         self.saved = time.monotonic()
 
     def _state(self, random: list[dict[str, Tensor]], rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -38,10 +38,14 @@ def flatten(outputs: Sequence[Tensor], side: tuple[int, int], strides: Sequence[
     rows = [out.flatten(2).transpose(1, 2).float() for out in outputs]
     cls, box, obj = (torch.cat(rows[kind::3], 1) for kind in range(3))
     cell, stride = anchor_points(side, strides, box.device)
+    return Predictions(cls, box, obj[..., 0], corners(box, cell, stride), (cell + 0.5) * stride[:, None], stride)
+
+
+def corners(box: Tensor, cell: Tensor, stride: Tensor) -> Tensor:
+    """Raw boxes (..., A, 4) as corners in input pixels; `cell` and `stride` are those of `anchor_points`."""
     centre = (box[..., :2] + cell) * stride[:, None]
     half = torch.exp(box[..., 2:].clamp(max=_LOG_SIZE_LIMIT)) * stride[:, None] / 2
-    xyxy = torch.cat((centre - half, centre + half), -1)
-    return Predictions(cls, box, obj[..., 0], xyxy, (cell + 0.5) * stride[:, None], stride)
+    return torch.cat((centre - half, centre + half), -1)
 
 
 def anchor_points(side: tuple[int, int], strides: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -27,9 +27,9 @@ class Processes:
     def __init__(self, settings: TrainSettings) -> None:
         self.world = world()
         device = _device(settings)
-        precision = _precision(settings, device)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-        self.fabric = _fabric(device.type, precision, self.scaler, self.world)
+        self.precision = _precision(settings, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+        self.fabric = _fabric(device.type, self.precision, self.scaler, self.world)
         self.rank: int = self.fabric.global_rank
         self.device: torch.device = self.fabric.device
 

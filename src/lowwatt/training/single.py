@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from lowwatt.recipe import Recipe
 from lowwatt.training.processes import Processes
 from lowwatt.training.task import Task, network_of
 from lowwatt.types import Letterbox, Preprocess
+
+T = TypeVar("T")
 
 
 class SingleOutputTask(Task):
@@ -64,3 +66,12 @@ def scores_of(
             outputs = module(images.permute(0, 3, 1, 2).float()).permute(0, 2, 3, 1).float().cpu().numpy()
         yield from zip(np.ascontiguousarray(outputs), (box for _, box in inputs), strict=True)
     module.train(training)
+
+
+def interleaved(parts: list[list[T]]) -> list[T]:
+    """What processes made of every n-th item, in the order of the items.
+
+    >>> interleaved([[0, 2, 4], [1, 3]])
+    [0, 1, 2, 3, 4]
+    """
+    return [parts[i % len(parts)][i // len(parts)] for i in range(sum(map(len, parts)))]

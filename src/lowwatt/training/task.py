@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lowwatt.evaluate.evidence import Evidence
 from lowwatt.models.checkpoint import Model, load_weights, save
 from lowwatt.models.networks import build_network
 from lowwatt.recipe import Recipe
@@ -97,6 +98,10 @@ class Task(ABC):
     def groups(self, module: nn.Module) -> list[dict[str, Any]]:
         """Parameter groups of the optimizer."""
         return parameter_groups(module, self.recipe.train)
+
+    def evidence(self) -> Evidence:
+        """What there is to see of the last evaluation; asked of the first process only."""
+        return Evidence()
 
     def work(self) -> float:
         """Input pixels of one evaluation."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lowwatt.errors import ToolError
 from lowwatt.recipe import Recipe
 from lowwatt.training.classification import ClassificationTask
 from lowwatt.training.detection import DetectionTask
@@ -20,6 +21,8 @@ TASKS: dict[str, type[Any]] = {
 
 
 def make_task(recipe: Recipe, train: Any, val: Any, processes: Processes) -> Task:
-    """The recipe's task on its data."""
+    """The recipe's task on its data; ToolError for a setting that the task does not have."""
+    if recipe.task != "detection" and recipe.distill.teacher:
+        raise ToolError(f"there is no distillation for {recipe.task}", where="distill.teacher", hint="leave it empty")
     task: Task = TASKS[recipe.task](recipe, train, val, processes)
     return task

@@ -44,7 +44,7 @@ def gather(road: Road, quantization: QuantReport, program: Program) -> Report:
             for v, nodes in group(program.verdicts)
         ],
         training=road.training_rows(),
-        images=pictures(road, quantization.quantized),
+        images=list(pictures(road, quantization.quantized)),
         notes=[line for export in road.exports.values() for line in export["proof"]],
         machine=_machine(program),
     )
