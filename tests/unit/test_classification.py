@@ -16,6 +16,7 @@ from lowwatt.compiler.rules import check  # noqa: E402
 from lowwatt.data.crop import area_crop, jittered, mirrored, warp  # noqa: E402
 from lowwatt.data.folder import open_classes, read_classes  # noqa: E402
 from lowwatt.data.items import ClassLoader, cut_into  # noqa: E402
+from lowwatt.data.sample import make_class_sample  # noqa: E402
 from lowwatt.data.splits import open_splits  # noqa: E402
 from lowwatt.errors import ToolError  # noqa: E402
 from lowwatt.evaluate.report import Report, summary_table, write_html  # noqa: E402
@@ -74,6 +75,21 @@ def test_both_forms_of_labels(folder: Path, tmp_path: Path) -> None:
     assert open_classes(DataSettings(root=str(tmp_path), classes=["x", "y", "z"]))[0].labels == ("x", "y", "z")
 
 
+def test_the_embedded_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    recipe = Recipe.model_validate(
+        {"task": "classification", "data": {"sample_train": 60, "sample_val": 20, "sample_size": 48}}
+    )
+    train, val = open_splits(recipe)
+    assert train.labels == val.labels == tuple("0123456789") and (len(train), len(val)) == (60, 20)
+    scenes = [read_image(image.path, 1) for image in (*train.images, *val.images)]
+    assert {scene.shape for scene in scenes} == {(48, 48, 1)} and len({scene.tobytes() for scene in scenes}) == 80
+    assert all(image.path.parent.name == str(image.label) for image in train.images)
+    (first, *_) = tmp_path.rglob("digits-*")
+    again = make_class_sample(tmp_path / "again", 60, 20, 48)
+    assert all(path.read_bytes() == (again / path.relative_to(first)).read_bytes() for path in first.rglob("*.png"))
+
+
 def test_labels_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="no class disk") as error:
         open_classes(DataSettings(root=str(folder), classes=["disk", "cross"]))
@@ -86,8 +102,6 @@ def test_labels_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
     taught.distill.teacher = "teacher.safetensors"
     with pytest.raises(ToolError, match="no distillation for classification"):
         train(taught, tmp_path / "taught", progress=Quiet())
-    with pytest.raises(ToolError, match="sample set is for detection"):
-        open_splits(Recipe(task="classification"))
     with pytest.raises(ToolError, match="yolox is no network for classification") as error:
         build_network(Recipe.model_validate({"task": "classification", "model": {"arch": "yolox"}}), 2)
     assert "resnet, mobilenet" in error.value.hint

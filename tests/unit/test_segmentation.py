@@ -74,6 +74,8 @@ def test_masks_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="unknown class") as error:
         read_masks(folder / "val", ("ground", "disc"), 200).mask(0)
     assert "class 9" in error.value.why and "segmentation.ignore" in error.value.hint
+    with pytest.raises(ToolError, match="no sample set of masks"):
+        open_splits(Recipe(task="segmentation"))
     with pytest.raises(ToolError, match="no image with a mask"):
         read_masks(tmp_path, ("a", "b"))
     (tmp_path / "images").mkdir()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lowwatt.data.sample import SAMPLE, make_class_sample, sample_folder
 from lowwatt.errors import ToolError, did_you_mean
 from lowwatt.recipe import DataSettings
 from lowwatt.runtime.sources import IMAGE_SUFFIXES
@@ -88,7 +89,7 @@ def open_classes(settings: DataSettings, splits: Sequence[str] = ("train", "val"
 
     ToolError where a folder is missing, and where val has a class that train lacks.
     """
-    read = {split: read_classes(split_folder(settings, split)) for split in {*splits, "train"}}
+    read = {split: read_classes(class_folder(settings, split)) for split in {*splits, "train"}}
     names = tuple(settings.classes or ()) or read["train"].labels or _numbers(read.values())
     if len(names) < 2:
         raise ToolError("there is one class only", where=settings.root, hint=_HINT)
@@ -102,6 +103,15 @@ def split_folder(settings: DataSettings, split: str) -> Path:
     """ROOT/train or ROOT/val, or what `data.train` and `data.val` name, without their .json."""
     name = settings.train if split == "train" else settings.val
     return Path(settings.root).expanduser() / name.removesuffix(".json")
+
+
+def class_folder(settings: DataSettings, split: str) -> Path:
+    """The same of a classifier's data set; `root: sample` is the set of single digits, made on first use."""
+    if settings.root != SAMPLE:
+        return split_folder(settings, split)
+    counts = (settings.sample_train, settings.sample_val, settings.sample_size)
+    root = make_class_sample(sample_folder(*counts, kind="digits"), *counts)
+    return split_folder(settings.model_copy(update={"root": str(root)}), split)
 
 
 def read_classes(root: str | Path) -> ClassData:

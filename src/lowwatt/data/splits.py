@@ -42,9 +42,9 @@ def open_splits(recipe: Recipe, splits: Sequence[str] = ("train", "val")) -> tup
     """A recipe's splits, in order: CocoData, ClassData or MaskData. ToolError where they are absent or damaged."""
     if recipe.task == "detection":
         return tuple(open_data(recipe.data, tuple(splits)))
-    if recipe.data.root == SAMPLE:
-        hint = "name the folder of your own data set"
-        raise ToolError(f"the sample set is for detection, not for {recipe.task}", where="data.root", hint=hint)
     if recipe.task == "classification":
         return tuple(open_classes(recipe.data, splits))
+    if recipe.data.root == SAMPLE:
+        hint = "name the folder of your own data set"
+        raise ToolError("there is no sample set of masks", where="data.root", hint=hint)
     return tuple(open_masks(recipe.data, recipe.segmentation.ignore, splits))

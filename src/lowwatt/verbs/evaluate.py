@@ -152,10 +152,10 @@ def _measure_classifier(
     graph: Graph, settings: DataSettings, backend: str, limit: int, progress: Any
 ) -> tuple[Any, int]:
     """On ROOT/val where there is one, else on the images of ROOT itself."""
-    from lowwatt.data.folder import read_classes, split_folder
+    from lowwatt.data.folder import class_folder, read_classes
     from lowwatt.runtime.classifier import Classifier
 
-    folder, network = split_folder(settings, "val"), Classifier(graph, backend)
+    folder, network = class_folder(settings, "val"), Classifier(graph, backend)
     data = read_classes(folder if folder.is_dir() else settings.root).numbered(network.labels)
     data = data.first(limit) if limit else data
     return measure_classes(network, data, progress), len(data)

@@ -166,11 +166,11 @@ def yardstick_for(graph: Graph, root: str, annotations: str = DataSettings().val
 
 
 def _on_classes(graph: Graph, settings: DataSettings, labels: tuple[str, ...]) -> Yardstick:
-    from lowwatt.data.folder import read_classes, split_folder
+    from lowwatt.data.folder import class_folder, read_classes
 
-    if split_folder(settings, "val").is_dir():
+    if class_folder(settings, "val").is_dir():
         train, val = (
-            lambda split=split: read_classes(split_folder(settings, split)).numbered(labels)
+            lambda split=split: read_classes(class_folder(settings, split)).numbered(labels)
             for split in ("train", "val")
         )
         return TopOne(graph, train, val)
