@@ -193,6 +193,27 @@ def test_the_loss_of_two_processes_is_that_of_one(folder: Path) -> None:
     assert sum(parts).item() / 2 == pytest.approx(whole.item(), rel=1e-5)
 
 
+class StopAt(Quiet):
+    """As good as kill -9 after some step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def update(self, done: int, info=None) -> None:
+        if done == self.step and "row" not in info:
+            raise MemoryError
+
+
+def test_a_run_goes_on_where_it_was_cut(folder: Path, tmp_path: Path) -> None:
+    recipe = recipe_of("classification", folder, epochs=2, save_minutes=0)
+    train(recipe, tmp_path / "whole", progress=Quiet())
+    with pytest.raises(MemoryError):
+        train(recipe, tmp_path / "parts", progress=StopAt(9))
+    train(recipe, tmp_path / "parts", resume=True, progress=Quiet())
+    whole, parts = (load(tmp_path / name / "model.safetensors").module.state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
 def test_a_backbone_starts_a_detector(folder: Path, tmp_path: Path) -> None:
     recipe = recipe_of("classification", folder, epochs=0)
     recipe.model.arch = "cspdarknet"

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lowwatt.backends import Backend, open_backend
+from lowwatt.backends import Backend
 from lowwatt.errors import ToolError
 from lowwatt.ir import meta
-from lowwatt.ir.arithmetic import quantize
 from lowwatt.ir.graph import Graph
-from lowwatt.letterbox import letterbox
+from lowwatt.runtime.network import ImageNetwork
 from lowwatt.runtime.pipeline import run_stages
-from lowwatt.runtime.sources import Image, Source, images_of, pixels_of
-from lowwatt.types import Array
+from lowwatt.runtime.sources import Image, Source, images_of
 
 
-class Classifier:
+class Classifier(ImageNetwork):
     """A classifier that is ready to run: classifier("photo.jpg") gives float32 (classes,), greatest for the likeliest.
 
     ToolError for a graph that is no classifier.
@@ -28,26 +27,16 @@ class Classifier:
         head = meta.classifier(graph)
         if head is None:
             raise ToolError("the graph is no classifier", where=graph.name, why="its description of itself names none")
-        self.graph, self.head, self.labels = graph, head, meta.labels(graph)
-        self.preprocess = meta.preprocess(graph)
-        self.backend = open_backend(backend, graph) if isinstance(backend, str) else backend
-        self._quant = graph.tensor(head.output).quant
-        quant = graph.tensor(graph.inputs[0]).quant
-        self._grid = None if quant is None else quantize(np.arange(256.0), quant)
+        super().__init__(graph, head.output, backend)
+        self.head = head
 
     def __call__(self, image: Image) -> NDArray[np.float32]:
         """Numbers of the classes of one image, as `Engine` takes it."""
-        return self._infer(self._prepare(image))
+        return self._scores(self.prepare(image))
 
     def stream(self, source: Source) -> Generator[NDArray[np.float32], None, None]:
         """Numbers of many images, in order; reading and inference overlap. An unreadable image raises ToolError."""
-        yield from run_stages(images_of(source), [self._prepare, self._infer])
+        yield from run_stages(images_of(source), [self.prepare, self._scores])
 
-    def _prepare(self, image: Image) -> Array:
-        padded, _ = letterbox(pixels_of(image, self.preprocess.channels), self.preprocess)
-        values: Array = padded.astype(np.float32) if self._grid is None else self._grid[padded]
-        return values[None]
-
-    def _infer(self, values: Array) -> NDArray[np.float32]:
-        scores = self.backend.run({self.graph.inputs[0]: values})[self.head.output].reshape(-1)
-        return scores.astype(np.float32) if self._quant is None else self._quant.dequantize(scores)
+    def _scores(self, prepared: Any) -> NDArray[np.float32]:
+        return self.infer(prepared)[0].reshape(-1)

@@ -7,20 +7,17 @@ from collections.abc import Generator
 import numpy as np
 from numpy.typing import NDArray
 
-from lowwatt.backends import Backend, open_backend
+from lowwatt.backends import Backend
 from lowwatt.errors import ToolError
 from lowwatt.ir import meta
-from lowwatt.ir.arithmetic import quantize
 from lowwatt.ir.graph import Graph
-from lowwatt.letterbox import letterbox
+from lowwatt.runtime.network import ImageNetwork
 from lowwatt.runtime.pipeline import run_stages
-from lowwatt.runtime.sources import Image, Source, images_of, pixels_of
-from lowwatt.types import Array, Letterbox
-
-Prepared = tuple[Array, Letterbox]
+from lowwatt.runtime.sources import Image, Source, images_of
+from lowwatt.types import Letterbox
 
 
-class Segmenter:
+class Segmenter(ImageNetwork):
     """A segmenter that is ready to run: segmenter("street.jpg") gives uint8 (H, W), the class of each pixel.
 
     ToolError for a graph that is no segmenter.
@@ -30,33 +27,19 @@ class Segmenter:
         head = meta.segmenter(graph)
         if head is None:
             raise ToolError("the graph is no segmenter", where=graph.name, why="its description of itself names none")
-        self.graph, self.head, self.labels = graph, head, meta.labels(graph)
-        self.preprocess = meta.preprocess(graph)
-        self.backend = open_backend(backend, graph) if isinstance(backend, str) else backend
-        self._quant = graph.tensor(head.output).quant
-        quant = graph.tensor(graph.inputs[0]).quant
-        self._grid = None if quant is None else quantize(np.arange(256.0), quant)
+        super().__init__(graph, head.output, backend)
+        self.head = head
 
     def __call__(self, image: Image) -> NDArray[np.uint8]:
         """Classes of one image, as `Engine` takes it."""
-        return self._classes(self._infer(self._prepare(image)))
+        return self._classes(self.infer(self.prepare(image)))
 
     def stream(self, source: Source) -> Generator[NDArray[np.uint8], None, None]:
         """Classes of many images, in order; the stages overlap. An unreadable image raises ToolError."""
-        yield from run_stages(images_of(source), [self._prepare, self._infer, self._classes])
+        yield from run_stages(images_of(source), [self.prepare, self.infer, self._classes])
 
-    def _prepare(self, image: Image) -> Prepared:
-        padded, box = letterbox(pixels_of(image, self.preprocess.channels), self.preprocess)
-        values: Array = padded.astype(np.float32) if self._grid is None else self._grid[padded]
-        return values[None], box
-
-    def _infer(self, prepared: Prepared) -> Prepared:
-        values, box = prepared
-        return self.backend.run({self.graph.inputs[0]: values})[self.head.output][0], box
-
-    def _classes(self, found: Prepared) -> NDArray[np.uint8]:
-        scores, box = found
-        return class_map(scores.astype(np.float32) if self._quant is None else self._quant.dequantize(scores), box)
+    def _classes(self, found: tuple[NDArray[np.float32], Letterbox]) -> NDArray[np.uint8]:
+        return class_map(*found)
 
 
 def class_map(scores: NDArray[np.float32], box: Letterbox) -> NDArray[np.uint8]:

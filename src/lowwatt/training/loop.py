@@ -56,8 +56,9 @@ def train(
     """
     settings = recipe if isinstance(recipe, Recipe) and not overrides else _load(recipe, overrides)
     splits = data if data is not None else open_splits(settings)
-    with _threads(settings.train.threads):
+    with _threads(settings.train.threads), torch.random.fork_rng(devices=[]):
         processes = Processes(settings.train)
+        torch.manual_seed(settings.train.seed + processes.rank)  # dropout; a resumed run takes up the saved state
         task = make_task(settings, splits[0], splits[1], processes)
         return run(Trainer(task, processes, Path(out), progress or Lines()), resume)
 
