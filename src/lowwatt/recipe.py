@@ -64,6 +64,11 @@ class TrainSettings(_Settings):
     plain_epochs: int = Field(15, ge=0, description="last epochs without mosaic and affine, with L1 loss")
     ema: float = Field(0.9998, ge=0, lt=1)
     ema_ramp: float = Field(2000, gt=0, description="steps over which the EMA decay rises: decay*(1-exp(-t/ramp))")
+    norm_images: int = Field(
+        256,
+        ge=0,
+        description="images of the epoch that set batch norms before an evaluation; 0: as training left them",
+    )
     mosaic: float = Field(1.0, ge=0, le=1)
     scale: tuple[float, float] = (0.5, 1.5)
     degrees: float = 10.0

@@ -98,6 +98,7 @@ def qat_recipe(recipe: Recipe, settings: QatSettings) -> Recipe:
         "ema": 0.998,
         "ema_ramp": 100.0,
         "eval_every": 1,
+        "norm_images": 0,
         "minutes": 0.0,
     }
     train = recipe.train.model_copy(update=changes)

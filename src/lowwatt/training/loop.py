@@ -21,6 +21,7 @@ from lowwatt.training.guard import check_finite, memory_told
 from lowwatt.training.interrupt import Interruption
 from lowwatt.training.journal import Journal
 from lowwatt.training.log import Lines, Progress, Silent
+from lowwatt.training.norms import live_norms, measured_norms
 from lowwatt.training.optimizer import freeze, optimizer_of, train_mode
 from lowwatt.training.processes import Processes
 from lowwatt.training.schedule import Schedule, TimeLimit
@@ -149,7 +150,7 @@ class Trainer:
     # -- one epoch ------------------------------------------------------------------------------------------
 
     def _epoch(self) -> None:
-        plain = self.task.always_plain or self.schedule.plain(self.epoch)
+        plain = self._plain(self.epoch)
         train_mode(self.module)
         self.task.begin_epoch(self.module, self.epoch)
         began = before = time.perf_counter()
@@ -181,6 +182,9 @@ class Trainer:
         chosen = self.limit.choose(self.full_schedule, done, self.elapsed, work)
         self.schedule = self.processes.agree(chosen)
 
+    def _plain(self, epoch: int) -> bool:
+        return self.task.always_plain or self.schedule.plain(epoch)
+
     @property
     def _done(self) -> int:
         """Steps of the whole run so far."""
@@ -206,13 +210,15 @@ class Trainer:
 
     def _backward(self, batch: Batch, plain: bool) -> dict[str, Tensor]:
         """Losses of a batch, their gradients in the module's parameters."""
-        device = self.processes.device
-        images = torch.from_numpy(batch.images).to(device, non_blocking=True).permute(0, 3, 1, 2).float()
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = self._pixels(batch)
         self.optimizer.zero_grad(set_to_none=True)
         losses = self.task.loss(self.forward(images), images, batch, plain)
         self.processes.fabric.backward(losses["loss"])
         return losses
+
+    def _pixels(self, batch: Batch) -> Tensor:
+        images = torch.from_numpy(batch.images).to(self.processes.device, non_blocking=True).permute(0, 3, 1, 2).float()
+        return images.contiguous(memory_format=torch.channels_last)
 
     def _values(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """Means over the processes, in one transfer."""
@@ -237,9 +243,10 @@ class Trainer:
         every, last = self.settings.eval_every, self.epoch == self.schedule.epochs
         metrics: dict[str, float] = {}
         if last or (every and self.epoch % every == 0):
-            metrics = self.task.evaluate(self.ema.module, self.processes)
-            self._keep(metrics)
-            self._keep_last(metrics)
+            with measured_norms(self.ema.module, live_norms(self.module), self._seen_images(), self.processes):
+                metrics = self.task.evaluate(self.ema.module, self.processes)
+                self._keep(metrics)
+                self._keep_last(metrics)
         self.elapsed += time.perf_counter() - began
         rate = self.schedule.rate(self._done - 1)
         planned = {"seconds": self.elapsed, "epochs_planned": self.schedule.epochs}
@@ -250,6 +257,13 @@ class Trainer:
         self._tell(row=row)
         if self.interruption.asked and not last:
             raise KeyboardInterrupt
+
+    def _seen_images(self) -> Iterator[Tensor]:
+        """`norm_images` of the images of the epoch that has ended, augmented as they were, in batches (NCHW)."""
+        for index, batch in enumerate(self.loader.epoch(self.epoch - 1, not self._plain(self.epoch - 1))):
+            if index * self.loader.batch >= self.settings.norm_images:
+                return
+            yield self._pixels(batch)
 
     def _tell(self, **info: Any) -> None:
         total = self.schedule.epochs * self.loader.steps
