@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lowwatt.data import SAMPLE, open_data
+from lowwatt.data import open_data
 from lowwatt.data.folder import open_classes
 from lowwatt.data.masks import open_masks
+from lowwatt.data.sample import SAMPLE
 from lowwatt.errors import ToolError
 from lowwatt.recipe import Recipe
 
