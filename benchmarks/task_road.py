@@ -35,10 +35,11 @@ def measured(about: str, recipe: str, data: str, baseline: Callable[[Road], tupl
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("settings", nargs="*", help="settings of the recipe: key=value")
     parser.add_argument("--data", default=str(SHARED / "data" / data))
+    parser.add_argument("--out", type=Path, help="folder for what the road leaves; by default it goes")
     given = parser.parse_args()
     chosen = load_recipe(RECIPES / recipe, [f"data.root={given.data}", "quant.max_drop=1", *given.settings])
     with tempfile.TemporaryDirectory() as folder:
-        return _conclude(_road(chosen, Path(folder)), baseline)
+        return _conclude(_road(chosen, given.out or Path(folder)), baseline)
 
 
 def _road(recipe: Recipe, out: Path) -> Road:
