@@ -94,6 +94,14 @@ def test_splitting_a_large_batch_changes_nothing(monkeypatch) -> None:
     assert torch.equal(whole.box[whole.positive], parts.box[whole.positive])
 
 
+def test_a_box_outside_the_image_takes_no_anchor() -> None:
+    predictions = _predictions(7, batch=2)
+    boxes = [np.array([[500, 500, 540, 560]], np.float32), np.array([[20, 24, 60, 72]], np.float32)]
+    found = assign(predictions, pad_targets(boxes, [np.array([1]), np.array([1])], torch.device("cpu")))
+    assert not found.positive[0].any()
+    assert found.positive[1].any()
+
+
 def test_saturated_scores_stay_finite() -> None:
     predictions, truth = _predictions(2), _truth(3)
     predictions.cls.mul_(1e4)

@@ -16,6 +16,7 @@ CENTRE_RADIUS = 2.5  # strides
 CANDIDATES = 10  # best IoUs that decide how many anchors a box gets
 IOU_WEIGHT = 3.0
 OUTSIDE = 1e5  # cost of an anchor that is not both in the box and near its centre
+_FAR = -1e6  # pixels: where padding lies, so that no anchor is near it
 _CHUNK = 1 << 25  # elements of a boxes x anchors tensor handled at once
 _TINY = 1e-12
 
@@ -24,8 +25,8 @@ _TINY = 1e-12
 class Predictions:
     """Raw outputs of a batch, anchors of all strides in a row.
 
-    cls (B, A, C), box (B, A, 4) as the network gives it, obj (B, A); xyxy (B, A, 4) the decoded corners in input
-    pixels; centre (A, 2) the anchor points in pixels, stride (A,).
+    cls (B, A, C) of any type, box (B, A, 4) as the network gives it, obj (B, A); xyxy (B, A, 4) the decoded corners in
+    input pixels; centre (A, 2) the anchor points in pixels, stride (A,).
     """
 
     cls: Tensor
@@ -56,11 +57,12 @@ class Assignment:
 
 def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
     """IoU of (..., N, 4) and (..., M, 4) corners: (..., N, M)."""
-    low = torch.maximum(a[..., :, None, :2], b[..., None, :, :2])
-    high = torch.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
-    shared = (high - low).clamp_(min=0).prod(-1)
-    area_a, area_b = (a[..., 2:] - a[..., :2]).prod(-1), (b[..., 2:] - b[..., :2]).prod(-1)
-    return shared / (area_a[..., :, None] + area_b[..., None, :] - shared + 1e-8)
+    left, top, right, bottom = (edge[..., :, None] for edge in a.unbind(-1))
+    left_b, top_b, right_b, bottom_b = (edge[..., None, :] for edge in b.unbind(-1))
+    shared = (torch.minimum(right, right_b) - torch.maximum(left, left_b)).clamp_(min=0)
+    shared *= (torch.minimum(bottom, bottom_b) - torch.maximum(top, top_b)).clamp_(min=0)
+    union = ((right - left) * (bottom - top) + (right_b - left_b) * (bottom_b - top_b)).sub_(shared)
+    return shared.div_(union.add_(1e-8))
 
 
 @torch.no_grad()
@@ -85,52 +87,72 @@ def _empty(predictions: Predictions) -> Assignment:
 
 
 def _assign(predictions: Predictions, targets: Targets, part: slice) -> Assignment:
-    xyxy, label, valid = targets.xyxy[part].float(), targets.label[part], targets.valid[part]
-    near, inside = _geometry(predictions, xyxy, valid)
-    candidate = (near | inside).any(1)  # (B, A)
-    usable = valid[:, :, None] & candidate[:, None, :]
-    iou = pairwise_iou(xyxy, predictions.xyxy[part].float()) * usable
-    cost = class_cost(predictions.cls[part], predictions.obj[part], label, candidate)
-    cost += -IOU_WEIGHT * torch.log(iou + 1e-8)
-    cost += OUTSIDE * ~(near & inside)
-    cost.masked_fill_(~usable, torch.inf)
-    return _match(cost, iou, usable)
+    valid, label = targets.valid[part], targets.label[part]
+    xyxy = targets.xyxy[part].to(predictions.xyxy.dtype).masked_fill(~valid[:, :, None], _FAR)
+    near, inside = _geometry(predictions, xyxy)
+    at, real = _candidates((near | inside).any(1))  # the rest of the work is on these columns only
+    iou = pairwise_iou(xyxy, _columns(predictions.xyxy[part], at)).mul_(real[:, None])
+    cost = class_cost(_columns(predictions.cls[part], at), _columns(predictions.obj[part, :, None], at), label)
+    cost -= IOU_WEIGHT * torch.log(iou + 1e-8)
+    off_centre = (near & inside).logical_not_().gather(2, at[:, None].expand(-1, label.shape[1], -1))
+    cost.add_(off_centre, alpha=OUTSIDE).masked_fill_(~real[:, None], torch.inf)
+    return _spread(_match(cost, iou, valid), at, len(predictions.stride))
 
 
-def _geometry(predictions: Predictions, xyxy: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+def _geometry(predictions: Predictions, xyxy: Tensor) -> tuple[Tensor, Tensor]:
     """(B, G, A): the anchor point is within 2.5 strides of the box's centre; it is inside the box."""
     x, y = predictions.centre.T
     left, top, right, bottom = (edge[:, :, None] for edge in xyxy.unbind(-1))
-    inside = (x > left) & (x < right) & (y > top) & (y < bottom)
+    inside = (x > left).logical_and_(x < right).logical_and_(y > top).logical_and_(y < bottom)
     radius = CENTRE_RADIUS * predictions.stride
-    near = ((x - (left + right) / 2).abs() < radius) & ((y - (top + bottom) / 2).abs() < radius)
-    return near & valid[:, :, None], inside & valid[:, :, None]
+    near = (x - (left + right) / 2).abs_() < radius
+    return near.logical_and_((y - (top + bottom) / 2).abs_() < radius), inside
 
 
-def class_cost(cls: Tensor, obj: Tensor, label: Tensor, candidate: Tensor) -> Tensor:
-    """Cross-entropy of sqrt(class · objectness) against each box's label, summed over classes: (B, G, A).
+def _candidates(candidate: Tensor) -> tuple[Tensor, Tensor]:
+    """Candidate anchors (B, A) as rising indices (B, K), padded to the most of any image, and which are real."""
+    most = max(1, int(candidate.sum(1).max()))
+    real, at = candidate.to(torch.uint8).sort(dim=1, descending=True, stable=True)
+    return at[:, :most], real[:, :most].bool()
 
-    Computed at candidate anchors only; zero elsewhere. Logarithms are cut at -100 as torch's cross-entropy does.
+
+def _columns(values: Tensor, at: Tensor) -> Tensor:
+    """(B, A, N) at anchors (B, K): (B, K, N)."""
+    return values.gather(1, at[:, :, None].expand(-1, -1, values.shape[2]))
+
+
+def class_cost(cls: Tensor, obj: Tensor, label: Tensor) -> Tensor:
+    """Cross-entropy of sqrt(class · objectness) against each box's label, summed over classes: (B, G, K).
+
+    cls (B, K, C), obj (B, K, 1) raw, label (B, G). Logarithms are cut at -100 as torch's cross-entropy does.
     """
-    image, anchor = candidate.nonzero(as_tuple=True)
-    score = (cls[image, anchor].float().sigmoid() * obj[image, anchor].float().sigmoid()[:, None]).sqrt()
-    absent = -torch.log1p(-score).clamp(min=-100)  # (candidates, C)
-    present = -torch.log(score.clamp(min=_TINY)).clamp(min=-100)
-    at_label = torch.gather(present - absent, 1, label[image])  # (candidates, G)
-    cost = cls.new_zeros((*candidate.shape, label.shape[1]), dtype=torch.float32)
-    cost[image, anchor] = absent.sum(1, keepdim=True) + at_label
-    return cost.transpose(1, 2)
+    score = (cls.to(obj.dtype).sigmoid() * obj.sigmoid()).sqrt_()
+    absent = torch.log1p(-score).clamp_(min=-100).neg_()
+    present = torch.log_(score.clamp_(min=_TINY)).clamp_(min=-100).neg_()
+    change = (present - absent).transpose(1, 2).contiguous()  # (B, C, K): a box's label picks a row
+    image = torch.arange(len(label), device=label.device)[:, None]
+    return change[image, label].add_(absent.sum(2)[:, None])
 
 
-def _match(cost: Tensor, iou: Tensor, usable: Tensor) -> Assignment:
+def _match(cost: Tensor, iou: Tensor, valid: Tensor) -> Assignment:
     """Each box takes its dynamic k cheapest anchors; an anchor wanted by several goes to the box it costs least."""
     count = min(CANDIDATES, cost.shape[2])
-    wanted = iou.topk(count, dim=2).values.sum(2).int().clamp(min=1)  # (B, G)
-    cheapest = cost.topk(count, dim=2, largest=False).indices
+    wanted = iou.topk(count, dim=2).values.sum(2).int().clamp_(min=1) * valid  # (B, G)
+    price, cheapest = cost.topk(count, dim=2, largest=False)
     rank = torch.arange(count, device=cost.device)
-    chosen = torch.zeros_like(usable).scatter_(2, cheapest, rank < wanted[:, :, None]) & usable
-    takers = chosen.sum(1)  # (B, A)
-    best = torch.where((takers > 1)[:, None, :], cost, torch.where(chosen, 0.0, torch.inf)).argmin(1)
+    image, box, place = ((rank < wanted[:, :, None]) & price.isfinite()).nonzero(as_tuple=True)
+    anchor = cheapest[image, box, place]
+    takers = torch.zeros_like(cost[:, 0], dtype=torch.int32)
+    takers.index_put_((image, anchor), torch.ones_like(image, dtype=torch.int32), accumulate=True)
+    best = torch.zeros_like(takers, dtype=torch.long)
+    best[image, anchor] = box
+    image, anchor = (takers > 1).nonzero(as_tuple=True)
+    best[image, anchor] = cost[image, :, anchor].argmin(1)
     positive = takers > 0
-    own = torch.gather(iou, 1, best[:, None, :]).squeeze(1)
-    return Assignment(positive, best, own * positive)
+    return Assignment(positive, best, iou.gather(1, best[:, None]).squeeze(1) * positive)
+
+
+def _spread(found: Assignment, at: Tensor, anchors: int) -> Assignment:
+    """From candidate anchors (B, K) to all of them (B, A)."""
+    parts = (found.positive, found.box, found.iou)
+    return Assignment(*(part.new_zeros((len(at), anchors)).scatter_(1, at, part) for part in parts))

@@ -48,7 +48,8 @@ class DetectionTask(Task):
         targets = pad_targets(batch.boxes, batch.labels, images.device)
         height, width = batch.images.shape[1:3]
         predictions = flatten(outputs, (height, width), self.head.strides)
-        losses = detection_loss(predictions, targets, l1=plain, average=self.processes.mean)
+        settings = self.recipe.train
+        losses = detection_loss(predictions, targets, plain, settings.box_loss, settings.cls_loss, self.processes.share)
         parts = {"iou": losses.iou, "cls": losses.cls, "obj": losses.obj, "l1": losses.l1}
         if self.distiller is not None:
             parts |= self.distiller.losses(images, predictions, plain)

@@ -60,9 +60,9 @@ class Distiller:
         Where the student has a part of the teacher's classes only, an object is what belongs to one of them.
         """
         score = lesson.obj * lesson.cls.amax(-1)
-        count = self.processes.mean(score.sum()).clamp(min=1)
+        count = self.processes.share(score.sum())
         obj = functional.binary_cross_entropy_with_logits(student.obj, score, reduction="sum")
-        cls = functional.binary_cross_entropy_with_logits(student.cls, lesson.cls, reduction="none")
+        cls = functional.binary_cross_entropy_with_logits(student.cls.float(), lesson.cls, reduction="none")
         cell, stride = anchor_points((side[0], side[1]), self.strides, score.device)
         goal = corners(lesson.box, cell, stride)
         iou = paired_iou(student.xyxy.flatten(0, 1), goal.flatten(0, 1))

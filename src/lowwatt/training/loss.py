@@ -1,8 +1,9 @@
-"""YOLOX's losses: IoU for the boxes, cross-entropy for classes and objectness, all per positive anchor."""
+"""YOLOX's losses: IoU or GIoU for the boxes, cross-entropy or quality focal loss for the classes, cross-entropy for
+objectness; all per positive anchor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +14,13 @@ from torch.nn import functional
 
 from lowwatt.training.assign import Assignment, Predictions, Targets, assign
 
-IOU_LOSS_WEIGHT = 5.0
+BOX_LOSS_WEIGHT = 5.0
 _LOG_SIZE_LIMIT = 12.0  # exp(12) strides is beyond every image; a wild start cannot overflow
 
 
-def _alone(value: Tensor) -> Tensor:
-    return value
+def at_least_one(count: Tensor) -> Tensor:
+    """What a sum over `count` things is divided by."""
+    return count.clamp(min=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,13 @@ class Losses:
 
 
 def flatten(outputs: Sequence[Tensor], side: tuple[int, int], strides: Sequence[int]) -> Predictions:
-    """NCHW outputs as one row of anchors with decoded boxes, float32; `side` is the input's (height, width)."""
-    rows = [out.flatten(2).transpose(1, 2).float() for out in outputs]
+    """NCHW outputs as one row of anchors with decoded boxes; `side` is the input's (height, width).
+
+    All in float32 but the class logits: these are many and few are read, so they stay as the network gives them.
+    """
+    rows = [out.flatten(2).transpose(1, 2) for out in outputs]
     cls, box, obj = (torch.cat(rows[kind::3], 1) for kind in range(3))
+    box, obj = box.float(), obj.float()
     cell, stride = anchor_points(side, strides, box.device)
     return Predictions(cls, box, obj[..., 0], corners(box, cell, stride), (cell + 0.5) * stride[:, None], stride)
 
@@ -73,34 +79,60 @@ def pad_targets(
 
 
 def detection_loss(
-    predictions: Predictions, targets: Targets, l1: bool, average: Callable[[Tensor], Tensor] = _alone
+    predictions: Predictions,
+    targets: Targets,
+    l1: bool,
+    box: str = "iou",
+    cls: str = "bce",
+    share: Callable[[Tensor], Tensor] = at_least_one,
 ) -> Losses:
-    """Assign; then IoU loss 1 - IoU² (weight 5), class loss to IoU-soft targets, objectness loss, L1 where wanted.
+    """Assign; then the losses of the boxes (weight 5), of the classes and of objectness, and L1 where wanted.
 
-    All are divided by the positives of the batch; `average` takes their mean over the processes that share it.
+    `box` is a key of BOX_LOSSES. `cls`: `bce`, cross-entropy to IoU-soft targets at positive anchors, or `qfl`, quality
+    focal loss at all anchors. All are divided by the positives; `share` makes of these what they are to be divided by,
+    where several processes share a batch.
     """
     matched = assign(predictions, targets)
-    count = average(matched.positive.sum().float()).clamp(min=1)
+    positives = matched.positive.sum()
+    count = share(positives.float())
     image, anchor = matched.positive.nonzero(as_tuple=True)
-    box = matched.box[image, anchor]
-    goal = targets.xyxy[image, box]
-    iou = paired_iou(predictions.xyxy[image, anchor], goal)
-    iou_loss = IOU_LOSS_WEIGHT * (1 - iou.square()).sum() / count
+    own = matched.box[image, anchor]
+    goal, label = targets.xyxy[image, own], targets.label[image, own]
+    box_loss = BOX_LOSS_WEIGHT * BOX_LOSSES[box](predictions.xyxy[image, anchor], goal).sum() / count
     obj_loss = _cross_entropy(predictions.obj, matched.positive.float()) / count
-    cls_loss = _class_loss(predictions.cls[image, anchor], targets.label[image, box], matched, image, anchor) / count
-    l1_loss = torch.zeros_like(iou_loss)
+    cls_loss = _CLASS_LOSSES[cls](predictions, matched, image, anchor, label) / count
+    l1_loss = torch.zeros_like(box_loss)
     if l1:
         raw = raw_targets(goal, predictions.centre[anchor], predictions.stride[anchor])
         l1_loss = (predictions.box[image, anchor] - raw).abs().sum() / count
-    return Losses(
-        iou_loss + obj_loss + cls_loss + l1_loss, iou_loss, cls_loss, obj_loss, l1_loss, matched.positive.sum()
-    )
+    return Losses(box_loss + obj_loss + cls_loss + l1_loss, box_loss, cls_loss, obj_loss, l1_loss, positives)
 
 
-def _class_loss(cls: Tensor, label: Tensor, matched: Assignment, image: Tensor, anchor: Tensor) -> Tensor:
-    soft = torch.zeros_like(cls)
-    soft.scatter_(1, label[:, None], matched.iou[image, anchor][:, None])
-    return _cross_entropy(cls, soft)
+def _soft_cross_entropy(p: Predictions, matched: Assignment, image: Tensor, anchor: Tensor, label: Tensor) -> Tensor:
+    """Cross-entropy at the positive anchors; the label's target is the IoU reached."""
+    logits = p.cls[image, anchor].to(p.obj.dtype)
+    soft = torch.zeros_like(logits).scatter_(1, label[:, None], matched.iou[image, anchor][:, None])
+    return _cross_entropy(logits, soft)
+
+
+def _quality_focal(p: Predictions, matched: Assignment, image: Tensor, anchor: Tensor, label: Tensor) -> Tensor:
+    """Quality focal loss at all anchors; the label's target is the IoU reached, 0 elsewhere."""
+    logits = p.cls.to(p.obj.dtype)
+    quality = torch.zeros_like(logits)
+    quality[image, anchor, label] = matched.iou[image, anchor]
+    return quality_focal(logits, quality).sum()
+
+
+_CLASS_LOSSES: Mapping[str, Callable[[Predictions, Assignment, Tensor, Tensor, Tensor], Tensor]] = {
+    "bce": _soft_cross_entropy,
+    "qfl": _quality_focal,
+}
+
+
+def quality_focal(logits: Tensor, quality: Tensor) -> Tensor:
+    """|quality - score|² times the cross-entropy, element by element (Generalized Focal Loss, Li et al., 2020)."""
+    distance = (quality - logits.sigmoid()).square()
+    return distance * functional.binary_cross_entropy_with_logits(logits, quality, reduction="none")
 
 
 def _cross_entropy(logits: Tensor, goal: Tensor) -> Tensor:
@@ -109,10 +141,30 @@ def _cross_entropy(logits: Tensor, goal: Tensor) -> Tensor:
 
 def paired_iou(a: Tensor, b: Tensor) -> Tensor:
     """IoU of corners (N, 4) with corners (N, 4), pair by pair: (N,)."""
+    shared, union = _overlap(a, b)
+    return shared / (union + 1e-8)
+
+
+def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Areas of intersection and union, pair by pair."""
     low, high = torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:])
     shared = (high - low).clamp(min=0).prod(1)
-    union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared
-    return shared / (union + 1e-8)
+    return shared, (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared
+
+
+def iou_loss(a: Tensor, b: Tensor) -> Tensor:
+    """1 - IoU² of corners (N, 4): (N,). No gradient where the boxes do not touch."""
+    return 1 - paired_iou(a, b).square()
+
+
+def giou_loss(a: Tensor, b: Tensor) -> Tensor:
+    """1 - GIoU of corners (N, 4): (N,), 0 to 2; also draws boxes that do not touch (Rezatofighi et al., 2019)."""
+    shared, union = _overlap(a, b)
+    hull = (torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])).prod(1)
+    return 1 - shared / (union + 1e-8) + (hull - union) / (hull + 1e-8)
+
+
+BOX_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"iou": iou_loss, "giou": giou_loss}
 
 
 def raw_targets(xyxy: Tensor, centre: Tensor, stride: Tensor) -> Tensor:

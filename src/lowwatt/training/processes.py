@@ -50,6 +50,12 @@ class Processes:
         mean: Tensor = self.fabric.all_reduce(value.detach().clone(), reduce_op="mean")
         return mean
 
+    def share(self, count: Tensor) -> Tensor:
+        """What a process divides a sum over its own `count` things by, so that the mean of the quotients is that of all
+        things together: their number, at least 1, by the processes.
+        """
+        return (self.mean(count) * self.world).clamp(min=1) / self.world
+
     def gather(self, value: T) -> list[T]:
         """The objects of all processes, in order; the same list in each."""
         if self.world == 1:

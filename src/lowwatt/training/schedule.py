@@ -10,7 +10,10 @@ from lowwatt.recipe import TrainSettings
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Quadratic warm-up, cosine to `final_share` of the rate, then constant for the plain epochs (YOLOX).
+    """Quadratic warm-up, a course from the peak down to `final_share` of it, then constant for the plain epochs.
+
+    The course is a cosine (YOLOX); or `flat-cosine`, the peak for the first half of the epochs, then a cosine (RTMDet,
+    Lyu et al., 2022); or `multistep`, a tenth after each share of the epochs in `falls`, never below the final share.
 
     >>> s = Schedule(peak=1.0, final_share=0.1, epochs=10, steps=10, warmup_epochs=1, plain_epochs=2)
     >>> [round(s.rate(step), 3) for step in (0, 5, 10, 79, 80, 99)]
@@ -23,22 +26,37 @@ class Schedule:
     steps: int
     warmup_epochs: float
     plain_epochs: int
+    course: str = "cosine"
+    falls: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, settings: TrainSettings, batch: int, steps: int) -> Schedule:
         """Schedule of a recipe; the rate is stated for 64 images and scales with the batch."""
-        peak = settings.lr * batch / 64
-        return cls(peak, settings.final_lr, settings.epochs, steps, settings.warmup_epochs, settings.plain_epochs)
+        return cls(
+            settings.lr * batch / 64,
+            settings.final_lr,
+            settings.epochs,
+            steps,
+            settings.warmup_epochs,
+            settings.plain_epochs,
+            settings.lr_schedule,
+            tuple(settings.lr_steps),
+        )
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0 over the whole run."""
-        warmup, end = self.warmup_epochs * self.steps, (self.epochs - self.plain_epochs) * self.steps
+        warmup = self.warmup_epochs * self.steps
         if step < warmup:
             return self.peak * (step / warmup) ** 2
         floor = self.peak * self.final_share
+        if self.course == "multistep":
+            passed = sum(step >= round(fall * self.epochs * self.steps) for fall in self.falls)
+            return max(floor, self.peak * 0.1**passed)
+        end = (self.epochs - self.plain_epochs) * self.steps
         if step >= end:
             return floor
-        turn = (step - warmup) / max(1.0, end - warmup)
+        start = max(warmup, self.epochs * self.steps / 2) if self.course == "flat-cosine" else warmup
+        turn = max(0.0, step - start) / max(1.0, end - start)
         return floor + (self.peak - floor) * 0.5 * (1 + math.cos(math.pi * turn))
 
     def plain(self, epoch: int) -> bool:
