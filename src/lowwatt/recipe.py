@@ -101,7 +101,9 @@ class TrainSettings(_Settings):
 
 
 class ClassificationSettings(_Settings):
-    """What `task: classification` adds to the training loop. The first three are off in the plain epochs."""
+    """What `task: classification` adds to the training loop. Of `train`'s augmentations only flip counts here; the
+    plain epochs have neither crop nor jitter nor blends.
+    """
 
     crop: tuple[float, float] = Field((0.35, 1.0), description="share of an image's area that a random crop takes")
     jitter: float = Field(0.2, ge=0, lt=1, description="brightness, contrast and saturation times 1 ± this")
@@ -111,8 +113,8 @@ class ClassificationSettings(_Settings):
 
 
 class SegmentationSettings(_Settings):
-    """What `task: segmentation` adds to the training loop; `train.scale` is the size of the image in its random crop,
-    times that of the whole one.
+    """What `task: segmentation` adds to the training loop. Of `train`'s augmentations flip and scale count here: the
+    size of the image in its random crop, times that of the whole one. The plain epochs show whole images.
     """
 
     ignore: int = Field(255, ge=0, le=255, description="value of the masks that is neither learnt nor scored")
