@@ -47,6 +47,12 @@ class ModelSettings(_Settings):
     activation: Literal["relu", "silu"] = "relu"
     stem: Literal["convs", "focus"] = "convs"
     spp: Literal["dilated", "pool", "none"] = "dilated"
+    head: Literal["separate", "shared"] = Field(
+        "separate", description="shared: the head's 3x3 convolutions are the same at all strides, batch norms are not"
+    )
+    reparam: bool = Field(
+        False, description="3x3 convolutions train with a 1x1 one and a shortcut beside them; saved as one 3x3"
+    )
     init: str = Field("", description="checkpoint to start from (.safetensors)")
 
 
@@ -68,6 +74,7 @@ class TrainSettings(_Settings):
     momentum: float = Field(0.9, ge=0, lt=1)
     warmup_epochs: float = Field(5, ge=0)
     plain_epochs: int = Field(15, ge=0, description="last epochs without mosaic and affine, with L1 loss")
+    plain_norms: Literal["live", "frozen"] = Field("live", description="batch norms in the plain epochs")
     box_loss: Literal["iou", "giou"] = Field("iou", description="1 - IoU², or 1 - GIoU")
     cls_loss: Literal["bce", "qfl"] = Field(
         "bce", description="cross-entropy at positive anchors, or quality focal loss at all"

@@ -10,6 +10,7 @@ from torch import nn  # noqa: E402
 
 from lowwatt.recipe import TrainSettings  # noqa: E402
 from lowwatt.training.norms import live_norms, measured_norms  # noqa: E402
+from lowwatt.training.optimizer import train_mode  # noqa: E402
 from lowwatt.training.processes import Processes  # noqa: E402
 
 
@@ -25,7 +26,7 @@ def batches(count: int = 3) -> list:
 def test_statistics_are_those_of_the_images_and_go_back() -> None:
     module, images = network(), batches()
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    with measured_norms(module, live_norms(module), images, Processes(TrainSettings(device="cpu"))):
+    with measured_norms(module, ["1", "4"], images, Processes(TrainSettings(device="cpu"))):
         assert not module.training
         with torch.no_grad():
             seen = module[0](torch.cat(images))
@@ -40,9 +41,12 @@ def test_statistics_are_those_of_the_images_and_go_back() -> None:
 def test_frozen_norms_and_no_images_change_nothing() -> None:
     module, processes = network(), Processes(TrainSettings(device="cpu"))
     module[1].requires_grad_(False)
+    train_mode(module)
     assert live_norms(module) == ["4"]
+    train_mode(module, norms=False)
+    assert live_norms(module) == []
     before = module[1].running_mean.clone()
-    with measured_norms(module, live_norms(module), batches(), processes):
+    with measured_norms(module, ["4"], batches(), processes):
         assert torch.equal(module[1].running_mean, before)
-    with measured_norms(module, live_norms(module), [], processes):
+    with measured_norms(module, ["4"], [], processes):
         assert torch.equal(module[4].running_mean, torch.zeros(2))

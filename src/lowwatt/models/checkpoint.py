@@ -15,6 +15,7 @@ from torch import nn
 from lowwatt.errors import ToolError
 from lowwatt.files import write_bytes
 from lowwatt.models.networks import HEADS, build_network, head_of, preprocess_of
+from lowwatt.models.reparam import folded
 from lowwatt.recipe import Recipe
 from lowwatt.types import DetectionHead, Head, Preprocess
 
@@ -46,7 +47,10 @@ class Model:
 
 
 def save(model: Model, path: str | Path, half: bool = True) -> None:
-    """Write a model as .safetensors, weights in float16 where `half`. The same model gives the same bytes."""
+    """Write a model as .safetensors, weights in float16 where `half`. The same model gives the same bytes.
+
+    Blocks that train in another form than they run in are written as they run (`lowwatt.models.reparam`).
+    """
     import safetensors.torch
 
     about = {
@@ -60,8 +64,8 @@ def save(model: Model, path: str | Path, half: bool = True) -> None:
     }
     kind = torch.float16 if half else torch.float32
     tensors = {
-        name: (value.to(kind) if value.is_floating_point() else value).detach().cpu().contiguous()
-        for name, value in model.module.state_dict().items()
+        name: value.to("cpu", kind if value.is_floating_point() else value.dtype, copy=True).contiguous()
+        for name, value in folded(model.module).state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
     metadata = {_KEY: json.dumps(about, sort_keys=True)}

@@ -208,6 +208,15 @@ def _tower(width: int, activation: str) -> nn.Sequential:
     return nn.Sequential(*(ConvBlock(width, width, 3, activation=activation) for _ in range(2)))
 
 
+def _share_towers(levels: Sequence[HeadLevel]) -> None:
+    """All strides use the first one's tower convolutions, with batch norms of their own (RTMDet, Lyu et al., 2022)."""
+    first, *others = levels
+    for level in others:
+        for own, common in ((level.cls_tower, first.cls_tower), (level.box_tower, first.box_tower)):
+            for block, source in zip(own, common, strict=True):
+                block.conv = source.conv
+
+
 class YOLOX(nn.Module):
     """The detector: image in, nine raw maps out; decoding is outside (`lowwatt.runtime.postprocess`).
 
@@ -222,9 +231,10 @@ class YOLOX(nn.Module):
         self.num_classes = num_classes
         self.backbone = CSPDarknet(settings)
         self.neck = PAFPN(settings)
-        self.head = nn.ModuleList(
-            HeadLevel(factor * base, width, num_classes, settings.activation) for factor in (4, 8, 16)
-        )
+        levels = [HeadLevel(factor * base, width, num_classes, settings.activation) for factor in (4, 8, 16)]
+        if settings.head == "shared":
+            _share_towers(levels)
+        self.head = nn.ModuleList(levels)
         self._initialise()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -241,7 +251,10 @@ class YOLOX(nn.Module):
 
 
 def build_model(settings: ModelSettings, num_classes: int) -> YOLOX:
-    """The network of a recipe, freshly initialised from torch's global generator."""
+    """The network of a recipe as it runs, freshly initialised from torch's global generator.
+
+    With `reparam` it is trained in another form: `lowwatt.models.reparam.expand`.
+    """
     return YOLOX(settings, num_classes)
 
 

@@ -42,8 +42,11 @@ class _Pairs:
 
     @classmethod
     def of(cls, average: nn.Module, source: nn.Module) -> _Pairs:
-        new, found = source.state_dict(), cls(source, [], [], [], [])
-        for name, value in average.state_dict().items():
+        new, found, seen = source.state_dict(), cls(source, [], [], [], []), set()
+        for name, value in average.state_dict(keep_vars=True).items():
+            if id(value) in seen:  # shared by several layers
+                continue
+            seen.add(id(value))
             floating = value.is_floating_point()
             (found.averages if floating else found.copies).append(value)
             (found.values if floating else found.counters).append(new[name])

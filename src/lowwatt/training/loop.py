@@ -151,7 +151,7 @@ class Trainer:
 
     def _epoch(self) -> None:
         plain = self._plain(self.epoch)
-        train_mode(self.module)
+        train_mode(self.module, norms=not (plain and self.settings.plain_norms == "frozen"))
         self.task.begin_epoch(self.module, self.epoch)
         began = before = time.perf_counter()
         pixels, images, first = 0.0, 0, self.step

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 def live_norms(module: nn.Module) -> list[str]:
-    """Names of the batch norms that learn."""
-    return [name for name, norm in module.named_modules() if is_norm(norm) and norm.weight.requires_grad]
+    """Names of the batch norms that take the batch's own statistics, as the module stands."""
+    return [name for name, norm in module.named_modules() if is_norm(norm) and norm.training]
 
 
 def is_norm(module: nn.Module) -> bool:

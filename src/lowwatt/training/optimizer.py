@@ -9,6 +9,7 @@ from torch import nn
 
 from lowwatt.errors import ToolError, did_you_mean
 from lowwatt.recipe import TrainSettings
+from lowwatt.training.norms import is_norm
 
 _BETA2 = 0.95  # gradients shrink tenfold in a short run; 0.999 would remember the first ones throughout
 
@@ -25,11 +26,11 @@ def freeze(module: nn.Module, parts: list[str]) -> None:
         named[part].requires_grad_(False)
 
 
-def train_mode(module: nn.Module) -> None:
-    """Training mode, but for batch norms that are frozen: their statistics stay."""
+def train_mode(module: nn.Module, norms: bool = True) -> None:
+    """Training mode, but for batch norms that are frozen: their statistics stay. `norms` False freezes all of them."""
     module.train()
     for child in module.modules():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm) and not child.weight.requires_grad:
+        if is_norm(child) and not (norms and child.weight.requires_grad):
             child.eval()
 
 
