@@ -26,7 +26,7 @@ def main() -> int:
         road = Road(load_recipe(ROOT / "recipes/demo.yaml"), Path(folder), listener=print, progress=StageProgress)
         road.produce()
     seconds = time.monotonic() - began
-    ap = road.accuracy["integer"].ap
+    ap = road.accuracy["integer"].value
     holds = ap >= AP and seconds <= SECONDS
     return conclude(
         f"AP of the demo's integers after {seconds:.0f} s", f"{ap:.3f}", f"{AP:.2f} within {SECONDS} s", holds

@@ -220,8 +220,7 @@ def capture_model(model: Model) -> Graph:
     """Graph of a trained model as captured, batch norms and all, with what it is for in its meta."""
     height, width = model.preprocess.size
     example = torch.zeros(1, model.preprocess.channels, height, width)
-    names = [name for triple in model.head.outputs for name in triple]
-    graph = capture(model.module.eval(), example, output_names=names, name=model.recipe.name)
+    graph = capture(model.module.eval(), example, output_names=model.head.names, name=model.recipe.name)
     graph.rename(graph.inputs[0], "images")
     meta.set_preprocess(graph, model.preprocess)
     meta.set_head(graph, model.head, model.labels, model.category_ids)

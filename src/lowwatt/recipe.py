@@ -26,7 +26,7 @@ class DataSettings(_Settings):
 
     root: str = "sample"
     images: str = "images"
-    train: str = "train.json"
+    train: str = Field("train.json", description="annotations; classes and masks lie in a folder: without the .json")
     val: str = "val.json"
     classes: list[str] | None = Field(None, description="keep these classes only, in this order")
     sample_train: int = Field(600, ge=1, description="images of the sample set, train")
@@ -35,8 +35,11 @@ class DataSettings(_Settings):
 
 
 class ModelSettings(_Settings):
-    """The network: YOLOX-FPGA, or the original operators for comparison."""
+    """The network: by default YOLOX-FPGA, or the original operators for comparison; other tasks have others."""
 
+    arch: Literal["", "yolox", "resnet", "mobilenet", "cspdarknet", "cspnet"] = Field(
+        "", description="empty: the task's first (lowwatt.models.networks)"
+    )
     depth: float = Field(0.33, gt=0, le=4)
     width: float = Field(0.375, gt=0, le=4)
     channels: Literal[1, 3] = 1
@@ -104,6 +107,28 @@ class TrainSettings(_Settings):
     seed: int = 0
 
 
+class ClassificationSettings(_Settings):
+    """What `task: classification` adds to the training loop. Of `train`'s augmentations only flip counts here; the
+    plain epochs have neither crop nor jitter nor blends.
+    """
+
+    crop: tuple[float, float] = Field((0.35, 1.0), description="share of an image's area that a random crop takes")
+    jitter: float = Field(0.2, ge=0, lt=1, description="brightness, contrast and saturation times 1 ± this")
+    mixup: float = Field(0.0, ge=0, le=1, description="share of images that are blended with another")
+    cutmix: float = Field(0.0, ge=0, le=1, description="share of images with a piece of another in them")
+    smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target that goes to all classes alike")
+
+
+class SegmentationSettings(_Settings):
+    """What `task: segmentation` adds to the training loop. Of `train`'s augmentations flip and scale count here: the
+    size of the image in its random crop, times that of the whole one. The plain epochs show whole images.
+    """
+
+    ignore: int = Field(255, ge=0, le=255, description="value of the masks that is neither learnt nor scored")
+    balance: float = Field(0.5, ge=0, le=1, description="classes weigh 1 / share of the pixels, to this power")
+    jitter: float = Field(0.2, ge=0, lt=1, description="brightness, contrast and saturation times 1 ± this")
+
+
 class DistillSettings(_Settings):
     """Training beside a teacher: any detector with YOLOX's outputs that knows the classes, of any width."""
 
@@ -129,7 +154,7 @@ class QuantSettings(_Settings):
     )
     size_share: float = Field(1, gt=0, le=1, description="layers get fewer bits until the weights take this share")
     images: int = Field(128, ge=1, description="calibration images, from the training split")
-    max_drop: float = Field(0.05, ge=0, description="AP points lost above which the verdict is red")
+    max_drop: float = Field(0.05, ge=0, description="AP, top-1 or mIoU (0…1) lost above which the verdict is red")
 
 
 class QatSettings(_Settings):
@@ -154,11 +179,14 @@ class Recipe(_Settings):
     """Everything that one run of the road needs."""
 
     name: str = "run"
+    task: Literal["detection", "classification", "segmentation"] = "detection"
     target: str = "ultra96v2-lpcv"
     schedule: Literal["vendor", "best"] = Field("vendor", description="how the compiler arranges the instructions")
     data: DataSettings = Field(default_factory=DataSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     train: TrainSettings = Field(default_factory=TrainSettings)
+    classification: ClassificationSettings = Field(default_factory=ClassificationSettings)
+    segmentation: SegmentationSettings = Field(default_factory=SegmentationSettings)
     distill: DistillSettings = Field(default_factory=DistillSettings)
     quant: QuantSettings = Field(default_factory=QuantSettings)
     qat: QatSettings = Field(default_factory=QatSettings)

@@ -223,6 +223,11 @@ class DetectionHead:
     num_classes: int
     kind: Literal["yolox", "fastestdet"] = "yolox"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The outputs, in order."""
+        return tuple(name for triple in self.outputs for name in triple)
+
 
 @dataclass(frozen=True, slots=True)
 class ClassHead:
@@ -230,6 +235,36 @@ class ClassHead:
 
     output: str
     num_classes: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The one output."""
+        return (self.output,)
+
+
+UNSCORED = 255
+"""In a map of classes: a pixel that belongs to none, so that it is neither learnt nor scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationHead:
+    """How to read a segmenter: the output (1, H, W, classes) with one number a class for each cell of the input.
+
+    `ignore` is the value that the data set's masks have where no class is meant, beside 255.
+    """
+
+    output: str
+    num_classes: int
+    ignore: int = UNSCORED
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The one output."""
+        return (self.output,)
+
+
+Head = DetectionHead | ClassHead | SegmentationHead
+"""What a network is for."""
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ ReportPage = Annotated[
 def quantize(
     file: Annotated[Path, typer.Argument(help="Trained model, float graph or ONNX.", show_default=False)],
     data: Annotated[
-        str, typer.Option(help="Folder to calibrate and measure on: a COCO data set, labelled images, or sample.")
+        str, typer.Option(help="Folder to calibrate and measure on: a COCO data set, classes, masks, or sample.")
     ] = "sample",
     out: Annotated[Path, typer.Option("--out", "-o", help="Quantized graph to write.")] = Path("quantized.lwg"),
     scheme: Annotated[
@@ -61,8 +61,10 @@ def quantize(
         bool, typer.Option("--analyse", help="Print the error of each layer, and what 16 bits there would gain.")
     ] = False,
     report: ReportPage = None,
-    max_drop: Annotated[float, typer.Option(min=0, help="AP points lost above which the verdict is red.")] = 0.05,
-    evaluate: Annotated[bool, typer.Option(help="Measure AP before and after on the val split.")] = True,
+    max_drop: Annotated[
+        float, typer.Option(min=0, help="AP, top-1 or mIoU (0…1) lost above which the verdict is red.")
+    ] = 0.05,
+    evaluate: Annotated[bool, typer.Option(help="Measure accuracy before and after on the val split.")] = True,
     json: Json = False,
 ) -> None:
     """Quantize to integers and print accuracy before and after: FP32, fake-quantized, as the target computes.

@@ -52,7 +52,7 @@ def train(
     resume: Annotated[bool, typer.Option(help="Continue an interrupted run in the same folder.")] = False,
     json: Json = False,
 ) -> None:
-    """Train the recipe's model; writes OUT/model.safetensors and the log.
+    """Train the recipe's detector, classifier or segmenter; writes OUT/model.safetensors and the log.
 
     A network that the recipe's target cannot run is refused before the first step. Ctrl-C saves the step it comes in.
 
@@ -105,7 +105,9 @@ def evaluate(
         typer.Argument(help="Model, graph, program or xmodel with a head, or a published ONNX.", show_default=False),
     ],
     data: Annotated[str, typer.Option(help="Folder of the data set, or sample for the embedded one.")] = "sample",
-    annotations: Annotated[str, typer.Option(help="Annotation file in that folder.")] = "val.json",
+    annotations: Annotated[
+        str, typer.Option(help="Annotation file there; of classes and masks the split.")
+    ] = "val.json",
     backend: Annotated[
         str, typer.Option(help="reference, core, onnxruntime or simulator; auto picks by the file.")
     ] = "auto",
@@ -114,9 +116,10 @@ def evaluate(
     pixels: Pixels = "",
     json: Json = False,
 ) -> None:
-    """Measure AP of a detector, or top-1 and top-5 of a classifier, on a labelled data set.
+    """Measure AP of a detector, top-1 and top-5 of a classifier, or mIoU of a segmenter, on a labelled data set.
 
-    A classifier's folder holds images/ and labels.txt: FILE CLASS, one line an image.
+    A classifier's folder holds val/CLASS/*.jpg, or images/ and labels.txt: FILE CLASS, one line an image; a
+    segmenter's holds val/images and val/masks.
 
     Example: lowwatt eval runs/train/model.safetensors --data coco
     Example: lowwatt eval yolox_nano.onnx --data coco

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lowwatt.data.coco import CocoData, read_coco
-from lowwatt.data.sample import make_sample, sample_folder
+from lowwatt.data.sample import SAMPLE, make_sample, sample_folder
 from lowwatt.recipe import DataSettings
-
-SAMPLE = "sample"
 
 
 def open_data(settings: DataSettings, splits: tuple[str, ...] = ("train", "val")) -> list[CocoData]:

@@ -1,4 +1,5 @@
-"""The embedded sample set: real handwritten digits (scikit-learn's) pasted into textured scenes, in COCO format.
+"""The embedded sample sets: real handwritten digits (scikit-learn's) pasted into textured scenes, in COCO format; and
+one digit a picture, in a folder for each class.
 
 It is made in seconds, needs no download, and is hard enough to be useful: digits overlap, shrink to a fifth of the
 picture and fade into their surroundings. Train and val share no digit image.
@@ -10,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,18 @@ from numpy.typing import NDArray
 from lowwatt.errors import ToolError
 from lowwatt.files import write_text
 
+SAMPLE = "sample"
+"""`data.root` that stands for the embedded sets."""
+
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _MARKER = "complete"
 _VERSION = 2  # of the scenes: a folder made by another version is not taken for this one
 
 
-def sample_folder(n_train: int, n_val: int, size: int, seed: int = 0) -> Path:
+def sample_folder(n_train: int, n_val: int, size: int, seed: int = 0, kind: str = "sample") -> Path:
     """Where the sample set of these settings is kept: the user's cache folder (XDG_CACHE_HOME)."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "lowwatt" / f"sample-v{_VERSION}-{n_train}-{n_val}-{size}-{seed}"
+    return cache / "lowwatt" / f"{kind}-v{_VERSION}-{n_train}-{n_val}-{size}-{seed}"
 
 
 def make_sample(folder: str | Path, n_train: int, n_val: int, size: int, seed: int = 0) -> Path:
@@ -36,13 +41,21 @@ def make_sample(folder: str | Path, n_train: int, n_val: int, size: int, seed: i
     The same arguments give the same bytes. The folder appears whole: it is made beside and renamed, so that two
     processes may start at once.
     """
-    target = Path(folder)
+    return _made(Path(folder), lambda work: _fill(work, n_train, n_val, size, seed))
+
+
+def make_class_sample(folder: str | Path, n_train: int, n_val: int, size: int, seed: int = 0) -> Path:
+    """Likewise with one digit a picture: {train,val}/DIGIT/*.png, `n_train` and `n_val` pictures in all."""
+    return _made(Path(folder), lambda work: _fill_classes(work, n_train, n_val, size, seed))
+
+
+def _made(target: Path, fill: Callable[[Path], None]) -> Path:
     if (target / _MARKER).is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=target.parent, prefix=".sample-"))
     try:
-        _fill(work, n_train, n_val, size, seed)
+        fill(work)
         _publish(work, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -67,6 +80,30 @@ def _fill(folder: Path, n_train: int, n_val: int, size: int, seed: int) -> None:
         rng = np.random.default_rng((seed, first))
         _write_split(folder, split, count, first, size, pools[split], rng)
     write_text(folder / _MARKER, "made by lowwatt\n")
+
+
+def _fill_classes(folder: Path, n_train: int, n_val: int, size: int, seed: int) -> None:
+    import cv2
+
+    pools = _digit_pools(seed)
+    for first, (split, count) in enumerate((("train", n_train), ("val", n_val))):
+        rng = np.random.default_rng((seed, first))
+        for label in range(len(NAMES)):
+            (folder / split / str(label)).mkdir(parents=True)
+        for number in range(count):
+            pick = int(rng.integers(len(pools[split][1])))
+            scene = draw_digit(pools[split][0][pick], size, rng)
+            cv2.imwrite(str(folder / split / str(pools[split][1][pick]) / f"{number:06d}.png"), scene)
+    write_text(folder / _MARKER, "made by lowwatt\n")
+
+
+def draw_digit(digit: NDArray[np.float32], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """One gray scene (size, size) uint8 with a digit (8, 8), values 0…1, somewhere in it."""
+    scene = _background(size, rng)
+    mask = _shape(digit, int(size * rng.uniform(0.5, 0.9)), rng)
+    y, x = (int(rng.integers(0, size - extent + 1)) for extent in mask.shape)
+    scene[y : y + mask.shape[0], x : x + mask.shape[1]] += rng.uniform(60, 130) * mask
+    return _noisy(scene, rng)
 
 
 def _digit_pools(seed: int) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
@@ -131,8 +168,13 @@ def draw_scene(
         box = _paste(scene, pool[0][pick], boxes, rng)
         if box is not None:
             boxes.append((int(pool[1][pick]), *box))
+    return _noisy(scene, rng), boxes
+
+
+def _noisy(scene: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.uint8]:
     noisy = scene + rng.normal(0, rng.uniform(1, 4), scene.shape)
-    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8), boxes
+    pixels: NDArray[np.uint8] = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+    return pixels
 
 
 def _background(size: int, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -153,15 +195,8 @@ def _paste(
     rng: np.random.Generator,
 ) -> tuple[int, int, int, int] | None:
     """Blend a digit into the scene; its tight box (x, y, w, h), or None where it would hide an earlier digit."""
-    import cv2
-
     size = len(scene)
-    side = int(size * np.exp(rng.uniform(np.log(0.22), np.log(0.5))))
-    stretch = rng.uniform(0.75, 1.1)
-    mask = cv2.resize(np.pad(digit, 1), (max(8, int(side * stretch)), side), interpolation=cv2.INTER_CUBIC)
-    mask = np.clip(mask, 0, 1)
-    rows, columns = np.flatnonzero(mask.max(1) > 0.3), np.flatnonzero(mask.max(0) > 0.3)
-    mask = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    mask = _shape(digit, int(size * np.exp(rng.uniform(np.log(0.22), np.log(0.5)))), rng)
     height, width = mask.shape
     x, y = int(rng.integers(0, size - width + 1)), int(rng.integers(0, size - height + 1))
     if any(_overlap((x, y, width, height), box[1:]) > 0.25 for box in taken):
@@ -169,6 +204,18 @@ def _paste(
     place = scene[y : y + height, x : x + width]
     place += rng.uniform(60, 130) * mask
     return x, y, width, height
+
+
+def _shape(digit: NDArray[np.float32], side: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """A digit `side` pixels high, margins included, a little narrower or wider; cut to what can be seen of it."""
+    import cv2
+
+    stretch = rng.uniform(0.75, 1.1)
+    mask = cv2.resize(np.pad(digit, 1), (max(8, int(side * stretch)), side), interpolation=cv2.INTER_CUBIC)
+    mask = np.clip(mask, 0, 1)
+    rows, columns = np.flatnonzero(mask.max(1) > 0.3), np.flatnonzero(mask.max(0) > 0.3)
+    shape: NDArray[np.float32] = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return shape
 
 
 def _overlap(a: tuple[int, ...], b: tuple[int, ...]) -> float:

@@ -111,8 +111,9 @@ def _totals(program: Program) -> Iterator[tuple[str, str, float, Better]]:
 
 
 def _stages(before: Report, after: Report) -> list[Change]:
-    old, new = ({stage.stage: stage.ap for stage in report.stages} for report in (before, after))
-    return [Change(f"AP {name}", "", old.get(name), new.get(name), "higher") for name in {**new, **old}]
+    """Of two tasks nothing is comparable: each has its rows."""
+    old, new = ({f"{r.measures[0]} {stage.stage}": stage.ap for stage in r.stages} for r in (before, after))
+    return [Change(name, "", old.get(name), new.get(name), "higher") for name in {**new, **old}]
 
 
 def _figures(before: Report, after: Report) -> list[Change]:

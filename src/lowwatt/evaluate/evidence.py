@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +14,13 @@ from numpy.typing import NDArray
 from lowwatt.errors import ToolError
 from lowwatt.evaluate.report import Picture
 from lowwatt.letterbox import read_image
-from lowwatt.runtime.draw import draw
+from lowwatt.runtime.draw import draw, overlay
 from lowwatt.types import Detections
 
 if TYPE_CHECKING:
     from lowwatt.data.coco import CocoData, CocoImage
+    from lowwatt.data.folder import ClassData
+    from lowwatt.data.masks import MaskData
     from lowwatt.evaluate.coco import Ap
 
 CONFUSED_AT = (0.25, 0.5)
@@ -97,20 +101,50 @@ def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def pictures(data: CocoData, found: dict[int, Detections]) -> tuple[Picture, ...]:
     """Some images with what was found on them, spread over the split; those that cannot be read are passed over."""
-    chosen = (
-        np.unique(np.linspace(0, len(data) - 1, min(PICTURES, len(data))).astype(int)).tolist() if len(data) else []
-    )
-    shown = [_picture(data.images[i], found.get(data.images[i].id, Detections.empty(data.labels))) for i in chosen]
+    nothing = Detections.empty(data.labels)
+    shown = [_picture(data.images[i], found.get(data.images[i].id, nothing)) for i in spread(len(data))]
     return tuple(picture for picture in shown if picture is not None)
 
 
 def _picture(image: CocoImage, detections: Detections) -> Picture | None:
+    sure = detections[detections.score >= CONFUSED_AT[0]]
+    count = f"{len(sure)} object{'' if len(sure) == 1 else 's'}"
+    caption = f"{image.path.name}: {count} above {CONFUSED_AT[0]}"
+    return _encoded(image.path, caption, lambda pixels: draw(pixels, sure))
+
+
+def spread(count: int) -> list[int]:
+    """A few indices of so many images, evenly over them."""
+    chosen: list[int] = np.unique(np.linspace(0, count - 1, min(PICTURES, count)).astype(int)).tolist() if count else []
+    return chosen
+
+
+def class_pictures(data: ClassData, found: Mapping[int, int]) -> tuple[Picture, ...]:
+    """Images with the class that was found, and the right one where it is another; `found` is by index of the image."""
+    shown = []
+    for index, label in found.items():
+        image = data.images[index]
+        truth = "" if label == image.label else f", is {data.labels[image.label]}"
+        shown.append(_encoded(image.path, f"{image.path.name}: {data.labels[label]}{truth}", lambda pixels: pixels))
+    return tuple(picture for picture in shown if picture is not None)
+
+
+def mask_pictures(data: MaskData, found: Mapping[int, NDArray[np.uint8]]) -> tuple[Picture, ...]:
+    """Images with each class that was found in its colour; `found` is by index of the image."""
+    shown = []
+    for index, classes in found.items():
+        path = data.images[index].path
+        names = ", ".join(data.labels[label] for label in np.unique(classes))
+        shown.append(_encoded(path, f"{path.name}: {names}", partial(overlay, classes=classes)))
+    return tuple(picture for picture in shown if picture is not None)
+
+
+def _encoded(path: Path, caption: str, drawn: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> Picture | None:
+    """What is drawn on an image; None where it cannot be read."""
     import cv2
 
-    sure = detections[detections.score >= CONFUSED_AT[0]]
     try:
-        canvas = draw(read_image(image.path, 3), sure)
+        canvas = drawn(read_image(path, 3))
     except ToolError:
         return None
-    count = f"{len(sure)} object{'' if len(sure) == 1 else 's'}"
-    return Picture(f"{image.path.name}: {count} above {CONFUSED_AT[0]}", cv2.imencode(".jpg", canvas)[1].tobytes())
+    return Picture(caption, cv2.imencode(".jpg", canvas)[1].tobytes())

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from lowwatt.compiler.idle import WAITS
 from lowwatt.evaluate import figures
 from lowwatt.evaluate.comparison import compare_reports
-from lowwatt.evaluate.report import EpochRow, LayerRow, Machine, Report, quantity
+from lowwatt.evaluate.report import LayerRow, Machine, Report, quantity
 from lowwatt.evaluate.template import fill
 
 _ENGINES = ("conv", "load", "save", "misc")
@@ -31,7 +31,7 @@ def render(report: Report, against: Report | None = None) -> str:
         ap_top=max((ap for stage in report.stages for ap in (stage.ap, stage.ap50) if ap), default=1.0),
         **_layer_view(report.layers),
         **machine_view(report),
-        **_training_view(report.training),
+        **_training_view(report),
     )
 
 
@@ -154,10 +154,11 @@ def _tops(layers: Sequence[LayerRow]) -> dict[str, float]:
     return {name: max(values, default=0) or 1 for name, values in columns.items()}
 
 
-def _training_view(rows: Sequence[EpochRow]) -> dict[str, Any]:
+def _training_view(report: Report) -> dict[str, Any]:
+    rows = report.training
     loss = [(float(row.epoch), row.loss) for row in rows if row.loss is not None]
     ap = [(float(row.epoch), row.ap) for row in rows if row.ap is not None]
-    return {"loss_chart": _curve(loss, 1, "loss"), "ap_chart": _curve(ap, 0, "AP")}
+    return {"loss_chart": _curve(loss, 1, "loss"), "ap_chart": _curve(ap, 0, report.measures[0])}
 
 
 def _curve(points: Sequence[tuple[float, float]], colour: int, label: str) -> Markup:

@@ -42,7 +42,10 @@ Maybe = Annotated[float | None, BeforeValidator(_finite_or_none)]
 
 @dataclass(config=_CONFIG, frozen=True, slots=True)
 class StageAccuracy:
-    """COCO AP50:95 and AP50 (0…1) of one stage of the road; `source` says on what and how it was measured."""
+    """Accuracy (0…1) of one stage of the road; `source` says on what and how it was measured.
+
+    `ap` and `ap50` are COCO's AP50:95 and AP50, or what else the report's `measures` names.
+    """
 
     stage: str
     ap: Maybe
@@ -120,7 +123,7 @@ class OffAccelerator:
 
 @dataclass(config=_CONFIG, frozen=True, slots=True)
 class EpochRow:
-    """Training after one epoch; `ap` where it was evaluated."""
+    """Training after one epoch; `ap`, the first of the report's `measures`, where it was evaluated."""
 
     epoch: int
     loss: Maybe
@@ -145,7 +148,8 @@ class Report:
     """Everything one run of the road found.
 
     `stages` are in road order: the first is the reference, the last is what runs. `when` is given by the
-    caller, so that the same run gives the same bytes. `status` colours the headline.
+    caller, so that the same run gives the same bytes. `status` colours the headline. `measures` names what the stages'
+    two accuracies are: AP and AP50, top-1 and top-5, mIoU and pixel accuracy.
 
     >>> report = Report(title="demo", stages=[StageAccuracy("FP32", 0.5, 0.8, 150, "measured on val")])
     >>> Report.from_json(report.to_json()) == report
@@ -159,6 +163,7 @@ class Report:
     versions: dict[str, str] = Field(default_factory=dict)
     recipe: str = ""
     stages: list[StageAccuracy] = Field(default_factory=list)
+    measures: tuple[str, str] = ("AP", "AP50")
     figures: list[Figure] = Field(default_factory=list)
     layers: list[LayerRow] = Field(default_factory=list)
     verdicts: list[OffAccelerator] = Field(default_factory=list)
@@ -207,7 +212,7 @@ class Report:
 
     @property
     def drop(self) -> float | None:
-        """AP lost from the first stage to the last (positive: lost), None where it is not defined."""
+        """Accuracy lost from the first stage to the last (positive: lost), None where it is not defined."""
         if len(self.stages) < 2 or self.stages[0].ap is None or self.stages[-1].ap is None:
             return None
         return self.stages[0].ap - self.stages[-1].ap
@@ -267,7 +272,8 @@ def summary_table(report: Report) -> Table:
 
 
 def _summary_rows(report: Report) -> Sequence[tuple[str, str, str]]:
-    stages = [(f"AP {stage.stage}", _ap_change(stage, report.stages[0]), stage.source) for stage in report.stages]
+    name = report.measures[0]
+    stages = [(f"{name} {stage.stage}", _ap_change(stage, report.stages[0]), stage.source) for stage in report.stages]
     figures = [
         (
             figure.name,

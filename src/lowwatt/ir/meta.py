@@ -1,4 +1,4 @@
-"""Typed access to `Graph.meta`: pre-processing, detection head, labels and category ids, scheme.
+"""Typed access to `Graph.meta`: pre-processing, head, labels and category ids, scheme.
 
 What is read may come from a damaged file: every reader raises ToolError for values of another kind.
 """
@@ -13,9 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph
-from lowwatt.types import ClassHead, DetectionHead, Preprocess
+from lowwatt.types import ClassHead, DetectionHead, Head, Preprocess, SegmentationHead
 
 _T = TypeVar("_T")
+_Classes = TypeVar("_Classes", ClassHead, SegmentationHead)
+_KEYS: dict[type[Head], str] = {DetectionHead: "head", ClassHead: "classifier", SegmentationHead: "segmenter"}
 _LARGEST_SIDE = 1 << 14
 """Pixels; an input beyond that is a damaged number, not a network."""
 
@@ -48,39 +50,52 @@ def preprocess(graph: Graph) -> Preprocess:
     raise ToolError("the graph does not take one image", where=graph.name)
 
 
-def set_head(graph: Graph, head: DetectionHead, labels: Sequence[str], category_ids: Sequence[int]) -> None:
-    """Store how the outputs are read, and what the classes are called."""
-    graph.meta["head"] = dataclasses.asdict(head)
+def set_head(graph: Graph, head: Head, labels: Sequence[str], category_ids: Sequence[int] = ()) -> None:
+    """Store how the outputs are read, and what the classes are called (empty: only numbered)."""
+    graph.meta[_KEYS[type(head)]] = dataclasses.asdict(head)
     graph.meta["labels"] = list(labels)
-    graph.meta["category_ids"] = list(category_ids)
+    if category_ids:
+        graph.meta["category_ids"] = list(category_ids)
 
 
-def set_classifier(graph: Graph, head: ClassHead, labels: Sequence[str]) -> None:
-    """Store that the output holds one number a class, and what the classes are called (empty: only numbered)."""
-    graph.meta["classifier"] = dataclasses.asdict(head)
-    graph.meta["labels"] = list(labels)
+def has_head(graph: Graph) -> bool:
+    """Whether the graph states what it is for."""
+    return any(key in graph.meta for key in _KEYS.values())
 
 
 def classifier(graph: Graph) -> ClassHead | None:
     """How a classifier's output is read; None where the graph is none."""
-    stored = graph.meta.get("classifier")
+    return _class_head(graph, ClassHead)
+
+
+def segmenter(graph: Graph) -> SegmentationHead | None:
+    """How a segmenter's output is read; None where the graph is none."""
+    found = _class_head(graph, SegmentationHead)
+    if found is not None and len(graph.tensor(found.output).shape) != 4:
+        raise _wrong(graph, _KEYS[SegmentationHead], f"output {found.output} is no map")
+    return found
+
+
+def _class_head(graph: Graph, kind: type[_Classes]) -> _Classes | None:
+    key = _KEYS[kind]
+    stored = graph.meta.get(key)
     if stored is None:
         return None
-    found = _read(graph, "classifier", stored, ClassHead)
+    found = _read(graph, key, stored, kind)
     if found.output not in graph.outputs or graph.tensor(found.output).shape[-1:] != (found.num_classes,):
-        raise _wrong(graph, "classifier", f"output {found.output} of {found.num_classes} classes")
+        raise _wrong(graph, key, f"output {found.output} of {found.num_classes} classes")
     return found
 
 
 def head(graph: Graph) -> DetectionHead:
-    """How the outputs are read; ToolError where the graph is no detector of ours."""
+    """How a detector's outputs are read; ToolError where the graph is no detector of ours."""
     stored = graph.meta.get("head")
     if stored is None:
         raise ToolError(
             "the graph has no detection head",
             where=graph.name,
-            why="it is a classifier" if "classifier" in graph.meta else "",
-            hint="detect and eval need a model made by `lowwatt train` or `lowwatt produce`",
+            why=next((f"it is a {key}" for key in _KEYS.values() if key in graph.meta), ""),
+            hint="this needs a detector made by `lowwatt train` or `lowwatt produce`",
         )
     found = _read(graph, "head", stored, DetectionHead)
     if len(found.outputs) != len(found.strides) or min((*found.strides, found.num_classes)) < 1:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _PREFIX = "lowwatt."
-_OURS = ("preprocess", "head", "classifier", "labels", "category_ids")
+_OURS = ("preprocess", "head", "classifier", "segmenter", "labels", "category_ids")
 
 
 def write_meta(meta: Mapping[str, Any]) -> dict[str, str]:

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from lowwatt.errors import ToolError
 from lowwatt.files import write_bytes
+from lowwatt.models.networks import HEADS, build_network, head_of, preprocess_of
 from lowwatt.models.reparam import folded
-from lowwatt.models.yolox import build_model, head_of, preprocess_of
 from lowwatt.recipe import Recipe
-from lowwatt.types import DetectionHead, Preprocess
+from lowwatt.types import DetectionHead, Head, Preprocess
 
 FORMAT = 1
 _KEY = "lowwatt"
@@ -34,9 +34,16 @@ class Model:
     recipe: Recipe
     labels: tuple[str, ...]
     category_ids: tuple[int, ...]
-    head: DetectionHead
+    head: Head
     preprocess: Preprocess
     info: dict[str, Any] = field(default_factory=dict)
+
+    def detection(self) -> DetectionHead:
+        """The head of a detector; ToolError where the network is for something else."""
+        if not isinstance(self.head, DetectionHead):
+            why = f"it is for {self.recipe.task}"
+            raise ToolError("the model is no detector", where=self.recipe.name, why=why)
+        return self.head
 
 
 def save(model: Model, path: str | Path, half: bool = True) -> None:
@@ -75,12 +82,13 @@ def load(path: str | Path) -> Model:
     try:
         recipe = Recipe.model_validate(about["recipe"])
         labels, category_ids = tuple(about["labels"]), tuple(about["category_ids"])
-        head, preprocess = _head(about["head"]), _preprocess(about["preprocess"])
-        module = build_model(recipe.model, len(labels))
+        head: Head = TypeAdapter(HEADS[recipe.task]).validate_python(about["head"])
+        preprocess = _preprocess(about["preprocess"])
+        module = build_network(recipe, len(labels))
         info = dict(about["info"])
     except (KeyError, IndexError, TypeError, ValueError, ValidationError, ToolError) as error:
         raise _damaged(source, str(error).splitlines()[0]) from None
-    if head != head_of(recipe.model, len(labels)) or preprocess != preprocess_of(recipe.model):
+    if head != head_of(recipe, len(labels)) or preprocess != preprocess_of(recipe):
         raise _damaged(source, "its head or pre-processing is not that of its recipe")
     _fill(module, tensors, source)
     return Model(module.eval(), recipe, labels, category_ids, head, preprocess, info)
@@ -129,11 +137,6 @@ def _fill(module: nn.Module, tensors: dict[str, torch.Tensor], source: Path) -> 
         module.load_state_dict({name: t.float() for name, t in tensors.items()}, strict=False)
     except RuntimeError as error:
         raise _damaged(source, str(error).splitlines()[-1].strip()) from None
-
-
-def _head(stored: dict[str, Any]) -> DetectionHead:
-    outputs = tuple((o[0], o[1], o[2]) for o in stored["outputs"])
-    return DetectionHead(tuple(stored["strides"]), outputs, int(stored["num_classes"]))
 
 
 def _preprocess(stored: dict[str, Any]) -> Preprocess:

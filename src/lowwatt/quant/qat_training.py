@@ -113,7 +113,7 @@ class QatTask(DetectionTask):
 
     def __init__(self, model: Model, recipe: Recipe, train: CocoData, val: CocoData, processes: Processes) -> None:
         super().__init__(recipe, train, val, processes)
-        self.source, self.qat, self.head = model, recipe.qat, model.head
+        self.source, self.qat, self.head = model, recipe.qat, model.detection()
         self.freezer: Freezer | None = None
         self.teacher: Teacher | None = None
 

@@ -1,4 +1,4 @@
-"""Boxes on an image, with names that can be read."""
+"""Boxes on an image, with names that can be read; classes of pixels in colours."""
 
 from __future__ import annotations
 
@@ -39,6 +39,17 @@ def draw(image: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
         colour = class_colour(int(detections.label[index]))
         _draw_box(canvas, detections.xyxy[index] * scale, _caption(detections, index), colour, thickness)
     return canvas
+
+
+def overlay(image: NDArray[np.uint8], classes: NDArray[np.uint8], share: float = 0.5) -> NDArray[np.uint8]:
+    """A BGR copy of `image` (uint8, H x W, gray or BGR) with `share` of each class's colour; `classes` is (H, W)."""
+    import cv2
+
+    gray = image.ndim == 2 or image.shape[2] == 1
+    picture = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if gray else image[:, :, :3]
+    table = np.array([class_colour(label) for label in range(256)], np.uint8)
+    mixed: NDArray[np.uint8] = cv2.addWeighted(picture, 1 - share, table[classes], share, 0)
+    return mixed
 
 
 def save(image: NDArray[np.uint8], path: str | Path) -> None:

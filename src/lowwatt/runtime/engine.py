@@ -70,7 +70,7 @@ class Engine:
     ) -> None:
         loaded = load_network(source)
         self.graph: Graph = loaded if isinstance(loaded, Graph) else loaded.graph
-        if not {"head", "classifier"} & self.graph.meta.keys():
+        if not meta.has_head(self.graph):
             loaded = self.graph = with_head(self.graph)
         self.head = meta.head(self.graph)
         self.labels = meta.labels(self.graph)

@@ -11,15 +11,15 @@ from lowwatt.data.coco import CocoData
 from lowwatt.data.loader import TrainLoader
 from lowwatt.evaluate.coco import Ap, coco_ap
 from lowwatt.evaluate.evidence import Evidence, detection_evidence
-from lowwatt.models.checkpoint import Model, load_weights
+from lowwatt.models.checkpoint import Model
 from lowwatt.models.reparam import expand
-from lowwatt.models.yolox import build_model, head_of, preprocess_of
+from lowwatt.models.yolox import head_of, preprocess_of
 from lowwatt.recipe import Recipe
 from lowwatt.training.distill import Distiller
 from lowwatt.training.evaluate import predict
 from lowwatt.training.loss import detection_loss, flatten, pad_targets
 from lowwatt.training.processes import Processes
-from lowwatt.training.task import Task
+from lowwatt.training.task import Task, network_of
 from lowwatt.types import Detections
 
 
@@ -42,13 +42,11 @@ class DetectionTask(Task):
 
     def build(self) -> nn.Module:
         """The recipe's network, from a seed, or from the weights that `model.init` names."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe.train.seed)
-            module = build_model(self.recipe.model, len(self.val.labels))
-            if self.recipe.model.reparam:
+        module = network_of(self.recipe, len(self.val.labels))
+        if self.recipe.model.reparam:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.recipe.train.seed + 1)
                 expand(module)
-        if self.recipe.model.init:
-            load_weights(module, self.recipe.model.init)
         return module
 
     def loss(self, outputs: Any, images: Tensor, batch: Any, plain: bool) -> dict[str, Tensor]:

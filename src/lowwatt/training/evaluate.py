@@ -18,7 +18,7 @@ from lowwatt.types import Array, DetectionHead, Detections, Preprocess
 
 def evaluate_model(model: Model, data: CocoData, *, batch: int = 16, device: str = "cpu") -> Ap:
     """Average precision of a model's float weights on a split."""
-    return coco_ap(data, predict(model.module, data, model.head, model.preprocess, batch=batch, device=device))
+    return coco_ap(data, predict(model.module, data, model.detection(), model.preprocess, batch=batch, device=device))
 
 
 def predict(

@@ -11,13 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lowwatt.data import open_data
-from lowwatt.data.coco import CocoData
+from lowwatt.data.splits import open_splits
 from lowwatt.errors import ToolError
 from lowwatt.files import sweep
 from lowwatt.models.checkpoint import Model, load, save
 from lowwatt.recipe import Recipe, load_recipe
-from lowwatt.training.detection import DetectionTask
 from lowwatt.training.ema import Ema
 from lowwatt.training.guard import check_finite, memory_told
 from lowwatt.training.interrupt import Interruption
@@ -30,6 +28,7 @@ from lowwatt.training.schedule import Schedule, TimeLimit
 from lowwatt.training.state import load_state, random_state, save_state, set_random_state
 from lowwatt.training.sync_norm import synchronised
 from lowwatt.training.task import Batch, Task
+from lowwatt.training.tasks import make_task
 
 _TRIAL_STEPS = 8  # after so many steps of the first epoch a time limit plans for the first time
 _EVALUATION_COST = 0.5  # of training on the same pixels
@@ -40,26 +39,28 @@ def train(
     out: str | Path,
     *,
     overrides: Sequence[str] = (),
-    data: tuple[CocoData, CocoData] | None = None,
+    data: tuple[Any, Any] | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> Model:
     """Train a recipe (or the path of one, with `key=value` overrides) and return the best averaged weights.
 
     Writes to the folder `out`: model.safetensors (best on val so far), recipe.yaml, log.csv, last.ckpt and what
-    `lowwatt.training.log` lists. `data` is (train, val) where it is not to be read from the recipe. `resume` continues
-    an interrupted run exactly, from the step of its last save. With `train.minutes` the schedule is shortened to end in
-    time; such a run depends on the machine's speed. Under torchrun all processes share each batch.
+    `lowwatt.training.log` lists. `data` is (train, val) where it is not to be read from the recipe: CocoData, ClassData
+    or MaskData, by `recipe.task`. `resume` continues an interrupted run exactly, from the step of its last save. With
+    `train.minutes` the schedule is shortened to end in time; such a run depends on the machine's speed. Under torchrun
+    all processes share each batch.
 
     Raises ToolError for a faulty recipe or data set, where the loss is no longer a number, and where memory runs out.
 
     >>> model = train("recipes/demo.yaml", "runs/demo", overrides=["train.epochs=2"])  # doctest: +SKIP
     """
     settings = recipe if isinstance(recipe, Recipe) and not overrides else _load(recipe, overrides)
-    splits = data if data is not None else tuple(open_data(settings.data))
-    with _threads(settings.train.threads):
+    splits = data if data is not None else open_splits(settings)
+    with _threads(settings.train.threads), torch.random.fork_rng(devices=[]):
         processes = Processes(settings.train)
-        task = DetectionTask(settings, splits[0], splits[1], processes)
+        torch.manual_seed(settings.train.seed + processes.rank)  # dropout; a resumed run takes up the saved state
+        task = make_task(settings, splits[0], splits[1], processes)
         return run(Trainer(task, processes, Path(out), progress or Lines()), resume)
 
 

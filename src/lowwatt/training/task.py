@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lowwatt.evaluate.evidence import Evidence
-from lowwatt.models.checkpoint import Model, save
+from lowwatt.models.checkpoint import Model, load_weights, save
+from lowwatt.models.networks import build_network
 from lowwatt.recipe import Recipe
 from lowwatt.training.optimizer import parameter_groups
 
@@ -121,3 +123,13 @@ class Task(ABC):
 
     def load_state(self, state: dict[str, Any]) -> None:  # noqa: B027 a hook
         """Take it up."""
+
+
+def network_of(recipe: Recipe, num_classes: int) -> nn.Module:
+    """The recipe's network, from its seed, or from the weights that `model.init` names."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.train.seed)
+        module = build_network(recipe, num_classes)
+    if recipe.model.init:
+        load_weights(module, recipe.model.init)
+    return module

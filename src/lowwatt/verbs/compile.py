@@ -95,21 +95,21 @@ def untrained_graph(recipe: Recipe, num_classes: int) -> Graph:
     """The recipe's network with random weights."""
     from lowwatt.loading import graph_of
     from lowwatt.models.checkpoint import Model
-    from lowwatt.models.yolox import build_model, head_of, preprocess_of
+    from lowwatt.models.networks import build_network, head_of, preprocess_of
 
     labels = tuple(f"class {k}" for k in range(num_classes))
-    module = build_model(recipe.model, num_classes)
-    head, preprocess = head_of(recipe.model, num_classes), preprocess_of(recipe.model)
+    module = build_network(recipe, num_classes)
+    head, preprocess = head_of(recipe, num_classes), preprocess_of(recipe)
     return graph_of(Model(module, recipe, labels, tuple(range(1, num_classes + 1)), head, preprocess))
 
 
 def _classes(recipe: Recipe) -> int:
     """Classes of the recipe's data set, COCO's 80 where it is not here."""
-    from lowwatt.verbs.data import open_split
+    from lowwatt.data.splits import open_splits
 
     if recipe.data.classes:
         return len(recipe.data.classes)
     try:
-        return len(open_split(recipe.data, "train").labels)
+        return len(open_splits(recipe, ("train",))[0].labels)
     except ToolError:
         return COCO_CLASSES

@@ -16,7 +16,7 @@ from lowwatt.types import Array, Preprocess
 
 if TYPE_CHECKING:
     from lowwatt.data.coco import CocoData, Finding
-    from lowwatt.data.folder import ClassData
+    from lowwatt.data.splits import Split
 
 BATCH = 8
 TOLERATED = frozenset(("wrong image size", "box without area", "box outside the image", "empty class"))
@@ -30,7 +30,7 @@ def open_split(settings: DataSettings, split: str) -> CocoData:
     return open_data(settings, (split,))[0]
 
 
-def calibration_batches(data: CocoData | ClassData, preprocess: Preprocess, images: int) -> Iterator[Array]:
+def calibration_batches(data: Split, preprocess: Preprocess, images: int) -> Iterator[Array]:
     """Float32 NHWC batches (0…255) of `images` images, spread evenly over the split.
 
     Unreadable images are passed over.

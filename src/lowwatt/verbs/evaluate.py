@@ -1,11 +1,11 @@
-"""eval: AP of a detector or top-k accuracy of a classifier, through what also serves images."""
+"""eval: AP of a detector, top-k accuracy of a classifier or mIoU of a segmenter, through what also serves images."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -18,12 +18,16 @@ from lowwatt.verbs.detect import choose_backend
 if TYPE_CHECKING:
     from lowwatt.data.coco import CocoData
     from lowwatt.data.folder import ClassData
+    from lowwatt.data.masks import MaskData
     from lowwatt.evaluate.coco import Ap
+    from lowwatt.evaluate.miou import MIoU
     from lowwatt.evaluate.topk import TopK
     from lowwatt.ir.graph import Graph
     from lowwatt.runtime import Engine
     from lowwatt.runtime.classifier import Classifier
+    from lowwatt.runtime.segmenter import Segmenter
 
+T = TypeVar("T")
 CONF, IOU, MAX_DET = 0.01, 0.65, 300
 """Settings of every accuracy in this project: the winner's (docs/training-recipe.md 4)."""
 
@@ -68,6 +72,18 @@ def measure(engine: Engine, data: CocoData, progress: Any = None) -> tuple[Ap, l
     return coco_ap(data, results), results
 
 
+def _watched(items: Iterable[T], count: int, progress: Any) -> Iterator[T]:
+    """The items; `progress`, where there is one, is told of each."""
+    if progress is not None:
+        progress.start(count)
+    for done, item in enumerate(items, 1):
+        yield item
+        if progress is not None:
+            progress.update(done)
+    if progress is not None:
+        progress.finish()
+
+
 def measure_classes(classifier: Classifier, data: ClassData, progress: Any = None) -> TopK:
     """Top-1 and top-5; ToolError for an unreadable image, and for a class that the classifier does not have."""
     from lowwatt.evaluate.topk import rank_of, top_k
@@ -76,16 +92,20 @@ def measure_classes(classifier: Classifier, data: ClassData, progress: Any = Non
     if beyond:
         why = f"class {beyond[0].label} of {beyond[0].path.name}, and the classifier has {classifier.head.num_classes}"
         raise ToolError("the data set has classes that the classifier lacks", where=str(data.source), why=why)
-    if progress is not None:
-        progress.start(len(data))
-    ranks: list[int] = []
-    for image, scores in zip(data.images, classifier.stream([i.path for i in data.images]), strict=True):
-        ranks.append(rank_of(scores, image.label))
-        if progress is not None:
-            progress.update(len(ranks))
-    if progress is not None:
-        progress.finish()
-    return top_k(ranks)
+    found = _watched(classifier.stream([i.path for i in data.images]), len(data), progress)
+    return top_k([rank_of(scores, image.label) for image, scores in zip(data.images, found, strict=True)])
+
+
+def measure_masks(segmenter: Segmenter, data: MaskData, progress: Any = None) -> MIoU:
+    """Mean IoU over all pixels of a split; ToolError for an unreadable image or mask."""
+    from lowwatt.evaluate.miou import counted, mean_iou
+
+    classes = segmenter.head.num_classes
+    counts = np.zeros((classes, classes), np.int64)
+    found = _watched(segmenter.stream([i.path for i in data.images]), len(data), progress)
+    for index, classes_found in enumerate(found):
+        counts += counted(data.mask(index), classes_found, classes)
+    return mean_iou(counts, data.labels)
 
 
 def evaluate_file(
@@ -100,7 +120,8 @@ def evaluate_file(
     pixels: str = "",
     tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """AP of a detector on a COCO data set, or top-k of a classifier on a labelled folder, as a json-able table.
+    """AP of a detector on a COCO data set, top-k of a classifier on labelled folders, or mIoU of a segmenter on masks,
+    as a json-able table.
 
     For a network that was trained elsewhere: `labels` is a file of class names, `pixels` a word for what it takes
     (`ir.heads`), and `tell` is given what was worked out.
@@ -111,22 +132,43 @@ def evaluate_file(
     graph, line = load_with_head(file, () if labels is None else read_labels(labels), pixels)
     if line:
         tell(line)
-    backend = choose_backend(backend, graph.is_quantized)
-    if meta.classifier(graph) is not None:
-        return _evaluate_classifier(graph, root, backend, limit, progress)
-    data = split_for(meta.labels(graph), DataSettings(root=root, val=annotations))
-    if limit:
-        data = data.first(limit)
-    ap, _ = measure(detector(graph, backend), data, progress)
-    return {**dataclasses.asdict(ap), "images": len(data)}
+    settings = DataSettings(root=root, val=annotations)
+    measured = _measure_classifier if meta.classifier(graph) is not None else _measure_detector
+    if meta.segmenter(graph) is not None:
+        measured = _measure_segmenter
+    found, images = measured(graph, settings, choose_backend(backend, graph.is_quantized), limit, progress)
+    return {**dataclasses.asdict(found), "images": images}
 
 
-def _evaluate_classifier(graph: Graph, root: str, backend: str, limit: int, progress: Any) -> dict[str, Any]:
-    from lowwatt.data.folder import read_classes
+def _measure_detector(graph: Graph, settings: DataSettings, backend: str, limit: int, progress: Any) -> tuple[Any, int]:
+    from lowwatt.ir import meta
+
+    data = split_for(meta.labels(graph), settings)
+    data = data.first(limit) if limit else data
+    return measure(detector(graph, backend), data, progress)[0], len(data)
+
+
+def _measure_classifier(
+    graph: Graph, settings: DataSettings, backend: str, limit: int, progress: Any
+) -> tuple[Any, int]:
+    """On ROOT/val where there is one, else on the images of ROOT itself."""
+    from lowwatt.data.folder import class_folder, read_classes
     from lowwatt.runtime.classifier import Classifier
 
-    data = read_classes(root)
-    if limit:
-        data = data.first(limit)
-    found = measure_classes(Classifier(graph, backend), data, progress)
-    return {**dataclasses.asdict(found), "images": len(data)}
+    folder, network = class_folder(settings, "val"), Classifier(graph, backend)
+    data = read_classes(folder if folder.is_dir() else settings.root).numbered(network.labels)
+    data = data.first(limit) if limit else data
+    return measure_classes(network, data, progress), len(data)
+
+
+def _measure_segmenter(
+    graph: Graph, settings: DataSettings, backend: str, limit: int, progress: Any
+) -> tuple[Any, int]:
+    from lowwatt.data.folder import split_folder
+    from lowwatt.data.masks import read_masks
+    from lowwatt.runtime.segmenter import Segmenter
+
+    network = Segmenter(graph, backend)
+    data = read_masks(split_folder(settings, "val"), network.labels, network.head.ignore)
+    data = data.first(limit) if limit else data
+    return measure_masks(network, data, progress), len(data)

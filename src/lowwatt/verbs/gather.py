@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from lowwatt import __version__
 from lowwatt.compiler.rules import group
-from lowwatt.evaluate.report import Figure, LayerRow, Machine, OffAccelerator, Picture, Report, StageAccuracy
+from lowwatt.evaluate.report import Figure, LayerRow, Machine, OffAccelerator, Report, StageAccuracy
+from lowwatt.verbs.pictures import pictures
 
 if TYPE_CHECKING:
     from lowwatt.compiler import Program
     from lowwatt.quant import QuantReport
     from lowwatt.verbs.produce import Road
 
-PICTURES = 6
 TIMELINE_BINS = 1000
+_BEHIND_ENERGY = 5
 _SOURCES = {
     "FP32": "float graph on onnxruntime",
     "fake-quant": "fake-quantized graph on torch",
@@ -27,13 +28,15 @@ _SOURCES = {
 
 def gather(road: Road, quantization: QuantReport, program: Program) -> Report:
     """The report of a finished run."""
+    yardstick = road.yardstick(quantization.quantized)
     return Report(
         title=f"{road.recipe.name} on {program.target.name}",
-        headline=_headline(road, program),
+        headline=_headline(road, yardstick.name, program),
         status="bad" if road.verdict else "warning" if road.warning else "good",
         versions=_versions(),
         recipe=road.recipe.to_yaml(),
         stages=_stages(road),
+        measures=(yardstick.name, yardstick.second),
         figures=_figures(road, program),
         layers=_layers(road, quantization, program),
         verdicts=[
@@ -41,32 +44,30 @@ def gather(road: Road, quantization: QuantReport, program: Program) -> Report:
             for v, nodes in group(program.verdicts)
         ],
         training=road.training_rows(),
-        images=_pictures(road),
+        images=list(pictures(road, quantization.quantized)),
         notes=[line for export in road.exports.values() for line in export["proof"]],
         machine=_machine(program),
     )
 
 
-def _headline(road: Road, program: Program) -> str:
-    integer = road.accuracy["integer"].ap
-    text = f"INT8 AP {integer:.3f}, {program.latency_ms:.1f} ms a frame on {program.target.name} (modelled)"
+def _headline(road: Road, measure: str, program: Program) -> str:
+    integer = road.accuracy["integer"].value
+    text = f"INT8 {measure} {integer:.3f}, {program.latency_ms:.1f} ms a frame on {program.target.name} (modelled)"
     return ". ".join(filter(None, (text, road.verdict, road.warning)))
 
 
 def _stages(road: Road) -> list[StageAccuracy]:
     count = len(road.validation_data)
     return [
-        StageAccuracy(stage, ap.ap, ap.ap50, count, f"measured on val, {count} images, {_SOURCES[stage]}")
-        for stage, ap in road.accuracy.items()
+        StageAccuracy(stage, score.value, score.second, count, f"measured on val, {count} images, {_SOURCES[stage]}")
+        for stage, score in road.accuracy.items()
     ]
 
 
 def _figures(road: Road, program: Program) -> list[Figure]:
-    from lowwatt.evaluate import score
     from lowwatt.evaluate.lpcv import energy_model
 
     energy = energy_model(program.latency_ms, target=program.target)
-    value = score(ap=road.accuracy["integer"].ap, energy_j=energy.joules, fps=program.fps)
     note = program.target.provenance
     rows: list[tuple[str, float, str, Any, str, Any]] = [
         ("latency", program.latency_ms, "ms", "modelled", f"schedule {program.schedule}; {note}", "lower"),
@@ -81,21 +82,25 @@ def _figures(road: Road, program: Program) -> list[Figure]:
         ),
         ("frames a second", program.fps, "fps", "modelled", "1000 / latency", "higher"),
         ("energy", energy.joules, "J", "modelled", energy.assumptions.removeprefix("modelled: "), "lower"),
-        (
-            "LPCV score",
-            value,
-            "",
-            "modelled",
-            "measured integer AP of this data set (the contest's is COCO), modelled fps and energy",
-            "higher",
-        ),
         ("model.safetensors", road.model_path.stat().st_size, "B", "measured", "fp16 weights", "lower"),
     ]
     rows += [
         (Path(export["file"]).name, export["bytes"], "B", "measured", "file on disk", "lower")
         for export in road.exports.values()
     ]
-    return [*(Figure(*row) for row in rows), *_assumed(program)]
+    figures = [Figure(*row) for row in rows]
+    if road.recipe.task == "detection":
+        figures.insert(_BEHIND_ENERGY, _lpcv_score(road, program, energy.joules))
+    return [*figures, *_assumed(program)]
+
+
+def _lpcv_score(road: Road, program: Program, joules: float) -> Figure:
+    """The contest's score, which is one of detectors."""
+    from lowwatt.evaluate import score
+
+    value = score(ap=road.accuracy["integer"].value, energy_j=joules, fps=program.fps)
+    note = "measured integer AP of this data set (the contest's is COCO), modelled fps and energy"
+    return Figure("LPCV score", value, "", "modelled", note, "higher")
 
 
 def _assumed(program: Program) -> list[Figure]:
@@ -146,26 +151,6 @@ def _layers(road: Road, quantization: QuantReport, program: Program) -> list[Lay
         )
         for row, more in zip(program.layers, details(program), strict=True)
     ]
-
-
-def _pictures(road: Road) -> list[Picture]:
-    """Validation images with the integer network's boxes, those with most objects among the first ones."""
-    import cv2
-
-    from lowwatt.letterbox import read_image
-    from lowwatt.runtime.draw import draw
-
-    data = road.validation_data
-    chosen = sorted(range(min(len(data), 60)), key=lambda i: -len(data.boxes[i]))[:PICTURES]
-    pictures = []
-    for index in chosen:
-        found = road.detections[index][1]
-        strong = found[found.score >= 0.25]
-        image = draw(read_image(data.images[index].path, 3), strong)
-        done, content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])
-        if done:
-            pictures.append(Picture(f"{data.images[index].path.name}: {len(strong)} boxes", content.tobytes()))
-    return pictures
 
 
 def _versions() -> dict[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lowwatt.compiler.rules import check
+from lowwatt.data.splits import open_splits
 from lowwatt.errors import ToolError
 from lowwatt.evaluate.report import EpochRow, Report, write_html
 from lowwatt.files import exclusive, write_text
@@ -18,20 +19,18 @@ from lowwatt.ranks import rank, world
 from lowwatt.recipe import Recipe
 from lowwatt.targets import load_target
 from lowwatt.verbs.compile import untrained_graph
-from lowwatt.verbs.data import calibration_batches, open_split
+from lowwatt.verbs.data import calibration_batches
 from lowwatt.verbs.export import export_graph
-from lowwatt.verbs.quantize import ProgressFactory, measure_stage, quantize_on, scheme_of, stages_of, verdict
+from lowwatt.verbs.quantize import ProgressFactory, on_stage, quantize_on, scheme_of, stages_of, verdict
 
 if TYPE_CHECKING:
     from lowwatt.compiler import Program
-    from lowwatt.data.coco import CocoData
-    from lowwatt.evaluate.coco import Ap
+    from lowwatt.ir.graph import Graph
     from lowwatt.models.checkpoint import Model
     from lowwatt.quant import QuantReport
-    from lowwatt.types import Detections
+    from lowwatt.verbs.yardstick import Score, Yardstick
 
 PROOF_IMAGES = 4
-LEAST_AP50 = 0.02
 NO_TARGET = "none"
 
 
@@ -47,20 +46,27 @@ class Road:
     ) -> None:
         self.recipe, self.out, self.listener, self.progress = recipe, out, listener, progress
         self.model_path = out / "model.safetensors"
-        self.accuracy: dict[str, Ap] = {}
-        self.detections: list[tuple[int, Detections]] = []
+        self.accuracy: dict[str, Score] = {}
         self.exports: dict[str, dict[str, Any]] = {}
+        self.warning = ""
+        """Empty, or that there was nothing to lose by INT8."""
         self._notes: dict[str, str] = {}
 
     @cached_property
-    def training_data(self) -> CocoData:
-        """Training split."""
-        return open_split(self.recipe.data, "train")
+    def training_data(self) -> Any:
+        """Training split: CocoData, ClassData or MaskData, by the recipe's task."""
+        return open_splits(self.recipe, ("train",))[0]
 
     @cached_property
-    def validation_data(self) -> CocoData:
+    def validation_data(self) -> Any:
         """Validation split."""
-        return open_split(self.recipe.data, "val")
+        return open_splits(self.recipe, ("val",))[0]
+
+    def yardstick(self, graph: Graph) -> Yardstick:
+        """What a network of the recipe's task is measured by, on its data."""
+        from lowwatt.verbs.yardstick import yardstick_of
+
+        return yardstick_of(graph, lambda: self.training_data, lambda: self.validation_data)
 
     def produce(self, resume: bool = False) -> Report:
         """Drive every stage; returns the report, which is also on disk as report.json and report.html."""
@@ -131,12 +137,12 @@ class Road:
 
     def quantize(self, model: Model) -> QuantReport:
         """Capture the model and quantize it; both graphs are saved."""
-        from lowwatt.ir import meta, store
+        from lowwatt.ir import store
         from lowwatt.loading import graph_of
 
         graph = graph_of(model)
         store.save(graph, self.out / "float.lwg")
-        batches = calibration_batches(self.training_data, meta.preprocess(graph), self.recipe.quant.images)
+        batches = self.yardstick(graph).calibration(self.recipe.quant.images)
         report = quantize_on(graph, batches, self.recipe.quant, self.progress)
         store.save(report.quantized, self.out / "quantized.lwg")
         self._notes["quantize"] = f"{len(report.quantized.nodes)} nodes, {report.images} calibration images"
@@ -170,26 +176,27 @@ class Road:
         return program
 
     def measure(self, report: QuantReport) -> None:
-        """AP of the three stages on the validation split; detections of the integers go to detections.json."""
+        """Accuracy of the three stages on the validation split; a detector's integers also give detections.json."""
+        yardstick = self.yardstick(report.quantized)
+        for stage in stages_of(report):
+            self.accuracy[stage] = yardstick.score(*on_stage(report, stage), self.progress(stage))
+        self.warning = yardstick.warning(self.accuracy["FP32"])
+        if self.recipe.task == "detection":
+            self._write_detections()
+        told = [f"{stage} {score.value:.3f}" for stage, score in self.accuracy.items()]
+        self._notes["run"] = "  ".join([*([] if yardstick.name == "AP" else [yardstick.name]), *told])
+
+    def _write_detections(self) -> None:
+        """What the integers found, in COCO's format."""
         from lowwatt.evaluate.coco import to_coco
 
-        for stage in stages_of(report):
-            self.accuracy[stage], self.detections = measure_stage(report, stage, self.validation_data, self.progress)
-        rows = to_coco(self.detections, self.validation_data.category_ids)
+        rows = to_coco(self.accuracy["integer"].found, self.validation_data.category_ids)
         write_text(self.out / "detections.json", json.dumps(rows))
-        self._notes["run"] = "  ".join(f"{stage} {ap.ap:.3f}" for stage, ap in self.accuracy.items())
 
     @property
     def verdict(self) -> str:
-        """Empty, or why the run is not good: more AP lost than the recipe allows."""
-        return verdict({stage: ap.ap for stage, ap in self.accuracy.items()}, self.recipe.quant.max_drop)
-
-    @property
-    def warning(self) -> str:
-        """Empty, or that there was nothing to lose: a network that detects nothing loses nothing by INT8."""
-        if self.accuracy["FP32"].ap50 >= LEAST_AP50:
-            return ""
-        return "The float network itself detects next to nothing: train it longer, or look at `lowwatt data check`"
+        """Empty, or why the run is not good: more accuracy lost than the recipe allows."""
+        return verdict({stage: score.value for stage, score in self.accuracy.items()}, self.recipe.quant.max_drop)
 
     def report(self, quantization: QuantReport, program: Program) -> Report:
         """Gather everything into report.json and report.html."""
@@ -203,7 +210,8 @@ class Road:
     def training_rows(self) -> list[EpochRow]:
         """Rows of the training log; none where nothing was trained."""
         from lowwatt.training.log import read_log
+        from lowwatt.training.tasks import TASKS
 
-        path = self.out / "train" / "log.csv"
+        path, metric = self.out / "train" / "log.csv", TASKS[self.recipe.task].metrics[0]
         rows = read_log(path) if path.is_file() else []
-        return [EpochRow(int(row["epoch"] or 0), row["loss"], row["ap"]) for row in rows]
+        return [EpochRow(int(row["epoch"] or 0), row["loss"], row[metric]) for row in rows]

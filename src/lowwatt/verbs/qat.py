@@ -45,6 +45,7 @@ def qat_file(job: QatJob, progress: ProgressFactory, tell: Callable[[str], None]
     model = load(job.file)
     if not isinstance(model, Model):
         raise ToolError("QAT trains a model", where=str(job.file), hint="give the .safetensors of `lowwatt train`")
+    model.detection()  # QAT is theirs
     settings = load_recipe(None, _checked(job.overrides)).qat
     before = graph_of(model)
     for line in dry_run(before, settings.scheme):

@@ -33,7 +33,7 @@ def attach_head(graph: Graph, labels: Sequence[str] = (), pixels: str = "") -> s
     (`pixels.CONVENTIONS`), where it is not what the kind takes as a rule. ToolError where no known tail is found, with
     the reason for each kind, and where names are missing.
     """
-    if "head" in graph.meta or "classifier" in graph.meta:
+    if meta.has_head(graph):
         return ""
     reasons = []
     for name, find in KINDS.items():
@@ -56,7 +56,7 @@ def _attach(graph: Graph, found: Found, labels: Sequence[str], pixels: str) -> s
     if isinstance(head, ClassHead):
         whose = check_count(head.num_classes, labels, where=graph.name)
         _cut(graph, found.maps)
-        meta.set_classifier(graph, head, labels)
+        meta.set_head(graph, head, labels)
     else:
         names, category_ids, whose = labels_for(head.num_classes, labels, where=graph.name)
         _cut(graph, found.maps)
