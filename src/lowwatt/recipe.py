@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,6 +15,9 @@ from lowwatt.errors import ToolError, did_you_mean
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+
+
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DataSettings(_Settings):
@@ -94,7 +97,16 @@ class TrainSettings(_Settings):
     flip: float = Field(0.5, ge=0, le=1)
     multiscale: tuple[float, float] = Field((1.0, 1.0), description="side of the training input, times model.size")
     eval_every: int = Field(5, ge=0, description="epochs between evaluations; 0: only at the end")
-    workers: int = Field(0, ge=0)
+    hsv: tuple[Share, Share, Share] = Field(
+        (0.0, 0.0, 0.0),
+        description="most that hue (of its circle), saturation and value change; gray: contrast, brightness",
+    )
+    mixup: float = Field(0.0, ge=0, le=1, description="share of augmented images that are blended with another")
+    mixup_scale: tuple[float, float] = Field((0.5, 1.5), description="size of the other, 1 as it just fits")
+    balance: float = Field(0.0, ge=0, le=1, description="classes on a smaller share of the images come more often")
+    cache: Literal["ram", "disk", "off"] = Field("ram", description="where decoded images are kept")
+    cache_gib: float = Field(4.0, ge=0, description="memory for them with `cache: ram`, in each process")
+    workers: int | None = Field(None, ge=0, description="threads that make batches ahead; by default as cores allow")
     tensorboard: bool = Field(True, description="write events for TensorBoard, where it is installed")
     threads: int = Field(0, ge=0, description="CPU threads of torch; 0: as torch chooses")
     device: Literal["auto", "cpu", "cuda"] = "auto"

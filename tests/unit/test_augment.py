@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lowwatt.data.augment import Sample, affine, clip_boxes, mosaic, plain, transform_boxes
+from lowwatt.data.augment import (
+    Sample,
+    _warp,
+    affine,
+    clip_boxes,
+    mixup,
+    mosaic,
+    plain,
+    random_affine,
+    transform_boxes,
+)
 from lowwatt.data.coco import read_coco
-from lowwatt.data.loader import ImageCache, TrainLoader
+from lowwatt.data.jitter import jittered
+from lowwatt.data.loader import TrainLoader
 from lowwatt.data.sample import make_sample
 from lowwatt.errors import ToolError
 from lowwatt.letterbox import letterbox, read_image
@@ -141,17 +151,83 @@ def test_multiscale_sides_are_multiples_of_32_within_range(split) -> None:
     assert loader.pixels(True) == pytest.approx(8 * (32**2 + 64**2 + 96**2) / 3)
 
 
-def test_cache_respects_its_limit_and_leaves_crowds_out(folder: Path, split) -> None:
-    small = ImageCache(split, 1, 64, limit=3 * 64 * 64)
-    everything = [small[i] for i in range(len(split))]
-    assert len(small._kept) == 3
-    assert all(s.image.shape == (64, 64, 1) for s in everything)
-    boxes = split.boxes[int(np.argmax([len(b) for b in split.boxes]))]
-    crowd = dataclasses.replace(boxes, crowd=np.ones(len(boxes), bool))
-    crowded = dataclasses.replace(split, images=split.images[:1], boxes=(crowd,))
-    assert len(ImageCache(crowded, 1, 64)[0].boxes) == 0
-
-
 def test_an_empty_split_is_refused(split) -> None:
     with pytest.raises(ToolError, match="no image"):
         _loader(split.first(0))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_mixup_keeps_both_images_boxes_on_their_objects(seed: int) -> None:
+    first = plain(_square(64, 64, (4, 4, 24, 24)), 64, np.random.default_rng(0), 0)
+    out = mixup(first, _square(60, 90, (20, 10, 60, 50)), np.random.default_rng(seed), TrainSettings())
+    assert out.image.shape == first.image.shape and out.image.dtype == np.uint8
+    assert out.boxes[0].tolist() == [4, 4, 24, 24] and len(out.boxes) == len(out.labels) <= 2
+    left, top, right, bottom = np.rint(out.boxes[-1]).astype(int)
+    inner = out.image[top + 2 : bottom - 2, left + 2 : right - 2]
+    assert inner.size == 0 or inner.min() >= (50 + 255) // 2
+    assert (out.image[6:22, 6:22] >= 255 // 2).all()
+
+
+def test_mixup_blends_half_and_half() -> None:
+    first = Sample(np.full((64, 64, 1), 100, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+    second = Sample(np.full((64, 64, 1), 200, np.uint8), np.array([[8, 8, 40, 40]], np.float32), np.array([2]))
+    out = mixup(first, second, np.random.default_rng(0), TrainSettings(mixup_scale=(1, 1), flip=0))
+    assert (out.image == 150).all() and out.boxes.tolist() == [[8, 8, 40, 40]] and out.labels.tolist() == [2]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_only_the_part_that_an_image_reaches_is_drawn(seed: int) -> None:
+    """Each warp of a mosaic into a part of the canvas, against one over the whole of it."""
+    import cv2
+
+    rng = np.random.default_rng(seed)
+    image = cv2.GaussianBlur(rng.integers(0, 256, (48, 80, 1), np.uint8), (5, 5), 0)[..., None]
+    matrix = random_affine(64, rng, TrainSettings()) @ np.array(
+        [[1.0, 0, rng.uniform(-90, 30)], [0, 1, -20], [0, 0, 1]]
+    )
+    half = np.array([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    whole, part = np.full((64, 64, 1), 7, np.uint8), np.full((64, 64, 1), 7, np.uint8)
+    centres = (np.linalg.inv(half) @ matrix @ half)[:2]
+    cv2.warpAffine(image, centres, (64, 64), dst=whole, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
+    _warp(image, matrix, part)
+    assert np.abs(whole.astype(int) - part).max() <= 1 and (whole == part).mean() > 0.99
+
+
+def test_an_image_beside_the_canvas_draws_nothing() -> None:
+    canvas = np.full((32, 32, 1), 9, np.uint8)
+    for x, y in ((100, 0), (-100, 0), (0, 100), (0, -100)):
+        _warp(np.full((20, 20, 1), 200, np.uint8), np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]]), canvas)
+    assert (canvas == 9).all()
+
+
+def test_jitter_of_gray_changes_tones_and_leaves_black() -> None:
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    seen = [jittered(ramp, np.random.default_rng(seed), (0.0, 0.5, 0.4)).ravel().astype(int) for seed in range(50)]
+    for values in seen:
+        assert values[0] == 0 and (np.diff(values) >= 0).all()
+    middle = [values[128] for values in seen]
+    assert min(middle) < 90 and max(middle) > 160
+    assert np.array_equal(jittered(ramp, np.random.default_rng(0), (0.5, 0.0, 0.0)), ramp)  # gray has no hue
+
+
+def test_jitter_of_colours_moves_hue_saturation_and_value() -> None:
+    import cv2
+
+    hsv = np.full((8, 8, 3), (60, 100, 150), np.uint8)
+    image = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
+    for place, amount in enumerate(np.eye(3) * 0.2):
+        found = []
+        for seed in range(30):
+            out = jittered(image, np.random.default_rng(seed), tuple(amount))
+            assert out.shape == image.shape and out.dtype == np.uint8
+            found.append(cv2.cvtColor(out, cv2.COLOR_BGR2HSV)[0, 0].astype(int))
+        spread = np.ptp(found, axis=0)
+        limit = (72, 40, 60)[place]  # 2 · 0.2 of 180 hues, of 100, of 150
+        assert limit / 2 < spread[place] <= limit + 3 and (np.delete(spread, place) <= 4).all()
+    assert np.abs(jittered(image, np.random.default_rng(0), (0.0, 0.0, 0.0)).astype(int) - image).max() <= 2
+    red = cv2.cvtColor(np.full((4, 4, 3), (1, 200, 200), np.uint8), cv2.COLOR_HSV2BGR)
+    hues = {
+        int(cv2.cvtColor(jittered(red, np.random.default_rng(s), (0.05, 0, 0)), cv2.COLOR_BGR2HSV)[0, 0, 0])
+        for s in range(30)
+    }
+    assert any(hue > 170 for hue in hues) and any(hue < 10 for hue in hues)  # a circle

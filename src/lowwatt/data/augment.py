@@ -37,13 +37,13 @@ class Sample:
 
 def plain(sample: Sample, side: int, rng: np.random.Generator, flip: float, pad_value: int = 0) -> Sample:
     """Letterbox to (side, side), top left, and mirror with probability `flip`."""
-    return _combine([sample], [letterbox_matrix(sample.image, side)], side, rng, flip, pad_value)
+    return _combine([sample], letterbox_matrix(sample.image, side)[None], side, rng, flip, pad_value)
 
 
 def affine(sample: Sample, side: int, rng: np.random.Generator, settings: TrainSettings, pad_value: int = 0) -> Sample:
     """Letterbox to the middle of (side, side), then a random affine map, then a random mirror."""
     place = _shift(-side / 2, -side / 2) @ letterbox_matrix(sample.image, side)
-    return _combine([sample], [random_affine(side, rng, settings) @ place], side, rng, settings.flip, pad_value)
+    return _combine([sample], (random_affine(side, rng, settings) @ place)[None], side, rng, settings.flip, pad_value)
 
 
 def mosaic(
@@ -52,27 +52,49 @@ def mosaic(
     """Four images around a random point of a canvas of twice the side, then a random affine crop of (side, side)."""
     centre_x, centre_y = rng.uniform(0.5 * side, 1.5 * side, 2)
     crop = random_affine(side, rng, settings) @ _shift(-side, -side)
-    matrices = []
+    places = []
     for corner, sample in enumerate(samples):
-        fit = letterbox_matrix(sample.image, side)
-        height, width = sample.image.shape[0] * fit[1, 1], sample.image.shape[1] * fit[0, 0]
-        left = centre_x - (width if corner in (0, 2) else 0)
-        top = centre_y - (height if corner in (0, 1) else 0)
-        matrices.append(crop @ _shift(left, top) @ fit)
-    return _combine(samples, matrices, side, rng, settings.flip, pad_value)
+        scale = _scale(sample.image, side)
+        left = centre_x - (sample.image.shape[1] * scale if corner in (0, 2) else 0)
+        top = centre_y - (sample.image.shape[0] * scale if corner in (0, 1) else 0)
+        places.append(((scale, 0, left), (0, scale, top), (0, 0, 1)))
+    return _combine(samples, crop @ np.array(places), side, rng, settings.flip, pad_value)
+
+
+def mixup(
+    sample: Sample, other: Sample, rng: np.random.Generator, settings: TrainSettings, pad_value: int = 0
+) -> Sample:
+    """Half of each, with the boxes of both (YOLOX's, whatever their shares).
+
+    `other` is letterboxed to the same side, scaled by `settings.mixup_scale`, put at a random place, or cut at one
+    where it is larger, and mirrored with probability `settings.flip`.
+    """
+    import cv2
+
+    side, fit = len(sample.image), letterbox_matrix(other.image, len(sample.image))
+    scaled = fit @ np.diag((factor := rng.uniform(*settings.mixup_scale), factor, 1.0))
+    spare = [side - extent * scaled[0, 0] for extent in (other.image.shape[1], other.image.shape[0])]
+    place = _shift(*(rng.uniform(min(0.0, s), max(0.0, s)) for s in spare))
+    added = _combine([other], (place @ scaled)[None], side, rng, settings.flip, pad_value)
+    image = cv2.addWeighted(sample.image, 0.5, added.image, 0.5, 0).reshape(sample.image.shape)
+    return Sample(image, np.concatenate((sample.boxes, added.boxes)), np.concatenate((sample.labels, added.labels)))
 
 
 def letterbox_matrix(image: Image, side: int) -> Matrix:
     """Scale of the top-left letterbox (`Letterbox.fit`) as a 3x3 map of pixel coordinates."""
-    scale = Letterbox.fit((image.shape[0], image.shape[1]), (side, side)).scale
+    scale = _scale(image, side)
     return np.diag((scale, scale, 1.0))
+
+
+def _scale(image: Image, side: int) -> float:
+    return Letterbox.fit((image.shape[0], image.shape[1]), (side, side)).scale
 
 
 def random_affine(side: int, rng: np.random.Generator, settings: TrainSettings) -> Matrix:
     """Rotation, scale, shear and shift around the origin, then to the middle of (side, side)."""
     angle = math.radians(rng.uniform(-settings.degrees, settings.degrees))
     scale = rng.uniform(*settings.scale)
-    shear_x, shear_y = np.tan(np.radians(rng.uniform(-settings.shear, settings.shear, 2)))
+    shear_x, shear_y = (math.tan(math.radians(a)) for a in rng.uniform(-settings.shear, settings.shear, 2))
     move_x, move_y = rng.uniform(0.5 - settings.translate, 0.5 + settings.translate, 2) * side
     cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
     rotate = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
@@ -81,11 +103,11 @@ def random_affine(side: int, rng: np.random.Generator, settings: TrainSettings) 
 
 
 def transform_boxes(boxes: Corners, matrix: Matrix) -> Corners:
-    """Bounding boxes of the transformed corners, not clipped."""
+    """Bounding boxes (N, 4) of the transformed corners, not clipped; one matrix (3, 3) for all or (N, 3, 3)."""
     left, top, right, bottom = boxes.astype(np.float64).T
     xs, ys = np.stack((left, right, left, right)), np.stack((top, top, bottom, bottom))
-    new_x = matrix[0, 0] * xs + matrix[0, 1] * ys + matrix[0, 2]
-    new_y = matrix[1, 0] * xs + matrix[1, 1] * ys + matrix[1, 2]
+    new_x = matrix[..., 0, 0] * xs + matrix[..., 0, 1] * ys + matrix[..., 0, 2]
+    new_y = matrix[..., 1, 0] * xs + matrix[..., 1, 1] * ys + matrix[..., 1, 2]
     return np.stack((new_x.min(0), new_y.min(0), new_x.max(0), new_y.max(0)), 1).astype(np.float32)
 
 
@@ -101,33 +123,47 @@ def clip_boxes(boxes: Corners, side: int) -> tuple[Corners, NDArray[np.bool_]]:
 
 def _combine(
     samples: Sequence[Sample],
-    matrices: Sequence[Matrix],
+    matrices: Matrix,
     side: int,
     rng: np.random.Generator,
     flip: float,
     pad_value: int,
 ) -> Sample:
-    """Warp each image by its matrix onto one canvas (side, side), the boxes with it."""
+    """Warp each image by its matrix (N, 3, 3) onto one canvas (side, side), the boxes with it."""
     mirror = np.array([[-1.0, 0, side], [0, 1, 0], [0, 0, 1]]) if rng.random() < flip else np.eye(3)
+    maps = mirror @ matrices
     canvas = np.full((side, side, samples[0].image.shape[2]), pad_value, np.uint8)
-    boxes, labels = [], []
-    for sample, matrix in zip(samples, matrices, strict=True):
-        matrix = mirror @ matrix
+    for sample, matrix in zip(samples, maps, strict=True):
         _warp(sample.image, matrix, canvas)
-        cut, keep = clip_boxes(transform_boxes(sample.boxes, matrix), side)
-        boxes.append(cut[keep])
-        labels.append(sample.labels[keep])
-    return Sample(canvas, np.concatenate(boxes), np.concatenate(labels))
+    of_box = np.repeat(maps, [len(sample.boxes) for sample in samples], 0)
+    boxes, labels = (np.concatenate(arrays) for arrays in ([s.boxes for s in samples], [s.labels for s in samples]))
+    cut, keep = clip_boxes(transform_boxes(boxes, of_box), side)
+    return Sample(canvas, cut[keep], labels[keep])
 
 
 def _warp(image: Image, matrix: Matrix, canvas: Image) -> None:
-    """Draw `image` into `canvas`. The matrix maps pixel edges; OpenCV maps pixel centres, half a pixel away."""
+    """Draw `image` into `canvas`, of which only the part that it reaches is looked at: a quarter in most mosaics.
+
+    The matrix maps pixel edges; OpenCV maps pixel centres, half a pixel away.
+    """
     import cv2
 
-    centres = _shift(-0.5, -0.5) @ matrix @ _shift(0.5, 0.5)
-    size = (canvas.shape[1], canvas.shape[0])
-    flags, border = cv2.INTER_LINEAR, cv2.BORDER_TRANSPARENT
-    cv2.warpAffine(image, centres[:2], size, dst=canvas, flags=flags, borderMode=border)
+    (a, b, x), (c, d, y), _ = matrix.tolist()
+    left, right = _reach(a, b, x, image, canvas.shape[1])
+    top, bottom = _reach(c, d, y, image, canvas.shape[0])
+    if left >= right or top >= bottom:
+        return
+    centres = np.array(((a, b, x + (a + b - 1) / 2 - left), (c, d, y + (c + d - 1) / 2 - top)))
+    size, part = (right - left, bottom - top), canvas[top:bottom, left:right]
+    cv2.warpAffine(image, centres, size, dst=part, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
+
+
+def _reach(a: float, b: float, start: float, image: Image, side: int) -> tuple[int, int]:
+    """First and last pixel (exclusive) of an axis of the canvas that an image reaches, its blended edge included."""
+    height, width = image.shape[:2]
+    middle = start + (a * width + b * height) / 2
+    half = (abs(a) * (width + 1) + abs(b) * (height + 1)) / 2
+    return max(0, math.floor(middle - half)), min(side, math.ceil(middle + half))
 
 
 def _shift(x: float, y: float) -> Matrix:

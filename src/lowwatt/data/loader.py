@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections import deque
+import contextlib
+import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lowwatt.data.augment import Sample, affine, mosaic, plain
+from lowwatt.data.ahead import default_workers, in_order
+from lowwatt.data.augment import Sample, affine, mixup, mosaic, plain
+from lowwatt.data.balance import epoch_length, epoch_order, repeat_factors
+from lowwatt.data.cache import Samples, open_source
 from lowwatt.data.coco import CocoData
+from lowwatt.data.jitter import jittered
 from lowwatt.errors import ToolError
-from lowwatt.letterbox import letterbox, read_image
 from lowwatt.recipe import TrainSettings
 from lowwatt.types import Preprocess
 
-CACHE_BYTES = 4 << 30
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,40 +33,6 @@ class Batch:
     files: list[str]
 
 
-class ImageCache:
-    """Decoded images scaled as the letterbox to `side` pixels does, with their boxes; kept up to `limit` bytes.
-
-    Crowd boxes and boxes without area are left out: they are no targets.
-    """
-
-    def __init__(self, data: CocoData, channels: int, side: int, limit: int = CACHE_BYTES) -> None:
-        self.data, self.channels, self.side, self.limit = data, channels, side, limit
-        self._kept: dict[int, Sample] = {}
-        self._bytes = 0
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> Sample:
-        kept = self._kept.get(index)
-        if kept is not None:
-            return kept
-        sample = self._read(index)
-        if self._bytes + sample.image.nbytes <= self.limit:
-            self._kept[index] = sample
-            self._bytes += sample.image.nbytes
-        return sample
-
-    def _read(self, index: int) -> Sample:
-        preprocess = Preprocess((self.side, self.side), self.channels)
-        padded, fit = letterbox(read_image(self.data.images[index].path, self.channels), preprocess)
-        height, width = fit.resized
-        annotated = self.data.boxes[index]
-        usable = ~annotated.crowd & (annotated.xywh[:, 2:] > 0).all(1)
-        boxes = fit.to_input(annotated.xyxy[usable])
-        return Sample(np.ascontiguousarray(padded[:height, :width]), boxes, annotated.label[usable])
-
-
 class TrainLoader:
     """Gives the batches of an epoch. The last, incomplete batch is dropped where there is a complete one."""
 
@@ -74,16 +43,18 @@ class TrainLoader:
             raise ToolError("there is no image to train on", where=str(data.source))
         self.settings, self.preprocess = settings, preprocess
         self.rank, self.world, self.waited = rank, world, 0.0
+        self.workers = default_workers(world) if settings.workers is None else settings.workers
         self.batch = min(settings.batch, len(data))
         low, high = (max(1, round(share * preprocess.size[0] / 32)) for share in settings.multiscale)
         self._range = low, high
         largest = max(1.0, settings.multiscale[1]) * max(preprocess.size)
-        self.cache = ImageCache(data, preprocess.channels, round(largest))
+        self.samples = Samples(data, open_source(data, preprocess.channels, round(largest), settings), round(largest))
+        self._factors = repeat_factors(data, settings.balance)
 
     @property
     def steps(self) -> int:
         """Batches in an epoch."""
-        return len(self.cache) // self.batch
+        return epoch_length(self._factors) // self.batch
 
     def side(self, epoch: int, step: int, augment: bool) -> int:
         """Side of a batch in pixels, a multiple of 32; the model's own in the plain epochs."""
@@ -99,39 +70,60 @@ class TrainLoader:
 
     def epoch(self, epoch: int, augment: bool, start: int = 0) -> Iterator[Batch]:
         """Batches of one epoch, the same for the same (seed, epoch), whatever the number of workers."""
-        order = np.random.default_rng((self.settings.seed, 2, epoch)).permutation(len(self.cache))
-        jobs = [
-            (epoch, step, order[step * self.batch : (step + 1) * self.batch][self.rank :: self.world], augment)
-            for step in range(start, self.steps)
-        ]
-        if self.settings.workers == 0:
-            yield from (self._batch(*job) for job in jobs)
-            return
-        with ThreadPoolExecutor(self.settings.workers) as pool:
-            ahead: deque[Future[Batch]] = deque()
-            for job in jobs:
-                ahead.append(pool.submit(self._batch, *job))
-                if len(ahead) > 2 * self.settings.workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+        self.waited = 0.0
+        jobs = self._jobs(epoch, augment, start)
+        with contextlib.closing(in_order(self._batch, jobs, self.workers)) as batches:
+            while True:
+                began = time.perf_counter()
+                batch = next(batches, None)
+                self.waited += time.perf_counter() - began
+                if batch is None:
+                    return
+                yield batch
 
-    def _batch(self, epoch: int, step: int, indices: NDArray[np.int64], augment: bool) -> Batch:
-        side = self.side(epoch, step, augment)
-        samples = [self._sample(int(i), (self.settings.seed, 3, epoch, int(i)), side, augment) for i in indices]
-        images = np.stack([sample.image for sample in samples])
+    def _jobs(self, epoch: int, augment: bool, start: int) -> Iterator[tuple[object, ...]]:
+        """Arguments of `_batch` for this process: its share of each step's images, and how often each came before."""
+        order = epoch_order(self._factors, np.random.default_rng((self.settings.seed, 2, epoch)))
+        before, pool = _repetitions(order), np.sort(order)
+        for step in range(start, self.steps):
+            mine = slice(step * self.batch + self.rank, (step + 1) * self.batch, self.world)
+            yield epoch, self.side(epoch, step, augment), order[mine], before[mine], pool, augment
+
+    def _batch(self, epoch: int, side: int, indices: Indices, before: Indices, pool: Indices, augment: bool) -> Batch:
+        samples = []
+        for index, times in zip(indices.tolist(), before.tolist(), strict=True):
+            rng = np.random.default_rng((self.settings.seed, 3, epoch, index, *((times,) if times else ())))
+            samples.append(self._augmented(index, pool, side, rng) if augment else self._plain(index, side, rng))
+        files = [self.samples.data.images[i].path.name for i in indices]
         return Batch(
-            images,
-            [s.boxes for s in samples],
-            [s.labels for s in samples],
-            [self.cache.data.images[i].path.name for i in indices],
+            np.stack([s.image for s in samples]), [s.boxes for s in samples], [s.labels for s in samples], files
         )
 
-    def _sample(self, index: int, seed: tuple[int, ...], side: int, augment: bool) -> Sample:
-        rng, settings, pad = np.random.default_rng(seed), self.settings, self.preprocess.pad_value
-        if not augment:
-            return plain(self.cache[index], side, rng, settings.flip, pad)
-        if rng.random() >= settings.mosaic:
-            return affine(self.cache[index], side, rng, settings, pad)
-        others = rng.integers(0, len(self.cache), 3)
-        return mosaic([self.cache[index], *(self.cache[int(i)] for i in others)], side, rng, settings, pad)
+    def _plain(self, index: int, side: int, rng: np.random.Generator) -> Sample:
+        return plain(self.samples[index], side, rng, self.settings.flip, self.preprocess.pad_value)
+
+    def _augmented(self, index: int, pool: Indices, side: int, rng: np.random.Generator) -> Sample:
+        """The image, with others of the epoch's `pool` where the recipe wants them."""
+        settings, pad = self.settings, self.preprocess.pad_value
+        if rng.random() < settings.mosaic:
+            four = [index, *pool[rng.integers(0, len(pool), 3)].tolist()]
+            sample = mosaic([self.samples[i] for i in four], side, rng, settings, pad)
+        else:
+            sample = affine(self.samples[index], side, rng, settings, pad)
+        if settings.mixup and rng.random() < settings.mixup:
+            sample = mixup(sample, self.samples[int(pool[rng.integers(len(pool))])], rng, settings, pad)
+        return replace(sample, image=jittered(sample.image, rng, settings.hsv)) if any(settings.hsv) else sample
+
+
+def _repetitions(order: Indices) -> Indices:
+    """For each place of `order`, how often its index stood there before.
+
+    >>> _repetitions(np.array([2, 0, 2, 1, 2])).tolist()
+    [0, 0, 1, 0, 2]
+    """
+    sorted_places = np.argsort(order, kind="stable")
+    values = order[sorted_places]
+    first = np.searchsorted(values, values)
+    before = np.empty_like(order)
+    before[sorted_places] = np.arange(len(order)) - first
+    return before
