@@ -44,7 +44,8 @@ class ModelSettings(_Settings):
     activation: Literal["relu", "silu"] = "relu"
     stem: Literal["convs", "focus"] = "convs"
     spp: Literal["dilated", "pool", "none"] = "dilated"
-    init: str = Field("", description="checkpoint to start from (.safetensors)")
+    neck_shortcuts: bool = Field(True, description="in the neck's CSP blocks, as YOLOX-FPGA; false: as YOLOX")
+    init: str = Field("", description="checkpoint to start from: .safetensors, or a .pth of Megvii's YOLOX")
 
 
 class TrainSettings(_Settings):

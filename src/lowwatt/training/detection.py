@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from lowwatt.data.coco import CocoData
 from lowwatt.data.loader import TrainLoader
 from lowwatt.evaluate.coco import Ap, coco_ap
 from lowwatt.evaluate.evidence import Evidence, detection_evidence
-from lowwatt.models.checkpoint import Model, load_weights
+from lowwatt.models.checkpoint import Model
+from lowwatt.models.start import load_weights
 from lowwatt.models.yolox import build_model, head_of, preprocess_of
 from lowwatt.recipe import Recipe
 from lowwatt.training.distill import Distiller
@@ -45,7 +47,9 @@ class DetectionTask(Task):
             torch.manual_seed(self.recipe.train.seed)
             module = build_model(self.recipe.model, len(self.val.labels))
         if self.recipe.model.init:
-            load_weights(module, self.recipe.model.init)
+            start = load_weights(module, self.recipe.model.init, self.val.labels)
+            if self.processes.first:
+                print(f"init: {start}", file=sys.stderr, flush=True)
         return module
 
     def loss(self, outputs: Any, images: Tensor, batch: Any, plain: bool) -> dict[str, Tensor]:
