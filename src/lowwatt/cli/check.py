@@ -59,6 +59,42 @@ def sample(
     output.print(f"sample set: {folder}")
 
 
+@data.command()
+def subset(
+    annotations: Annotated[Path, typer.Argument(help="COCO json of any size.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="COCO json to write; the files to fetch go beside it.")],
+    class_map: Annotated[
+        str, typer.Option("--map", help="objects365-coco, or a YAML file of lines class: [name, …].")
+    ] = "",
+    images: Annotated[int, typer.Option(min=0, help="Images at most; 0: no limit.")] = 0,
+    per_class: Annotated[int, typer.Option(min=0, help="Images of a class that are enough; 0: no limit.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    json: Json = False,
+) -> None:
+    """Take a class-balanced part of a large data set, in the classes of another.
+
+    OUT's list, of the same name with .txt, names the image files to fetch, one a line.
+
+    Example: lowwatt data subset zhiyuan_objv2_train.json o365.json --map objects365-coco --images 200000
+    """
+    from lowwatt.data.class_maps import read_class_map
+    from lowwatt.data.subset import make_subset
+
+    mapped = read_class_map(class_map) if class_map else None
+    made = make_subset(annotations, out, mapped, images=images, per_class=per_class, seed=seed)
+    if json:
+        print_json({"annotations": str(made.annotations), "files": str(made.files), "images": made.images,
+                    "boxes": made.boxes, "absent": made.absent, "skipped": made.skipped})  # fmt: skip
+        return
+    for name, count in made.boxes.items():
+        output.print(f"{count:9,}  {name}")
+    output.print(f"{made.images} images, {sum(made.boxes.values()):,} boxes: {made.annotations}, {made.files}")
+    if made.absent:
+        messages.print(f"not in the file: {', '.join(made.absent)}")
+    if made.skipped:
+        messages.print(f"{made.skipped} rows without ids were left out")
+
+
 def doctor(json: Json = False) -> None:
     """Show which backends and machines are usable here, and how to get the others.
 
