@@ -102,7 +102,7 @@ def test_streaming_equals_reading_whole(tmp_path: Path, monkeypatch, chunk: int)
     expected = [(key, item) for key, rows in json.loads(path.read_text()).items() if key not in ("info", "n")
                 for item in rows]  # fmt: skip
     assert list(stream_arrays(path)) == expected
-    path.write_text(' { "a" : [ 1.5, -20, "x\\"]", null , [1, 2], {} ] , "b": [], "c": 12 } ')
+    path.write_text(' { "a" : [ 1.5, -20, 3e-5, "x\\"]", null , [1, 2], {} ] , "b": [], "c": 12 } ')
     assert [item for _, item in stream_arrays(path)] == [1.5, -20, 3e-5, 'x"]', None, [1, 2], {}]
 
 
