@@ -25,6 +25,7 @@ class DataSettings(_Settings):
     """
 
     root: str = "sample"
+    format: Literal["auto", "coco", "yolo", "voc"] = Field("auto", description="auto: by what lies in root")
     images: str = "images"
     train: str = "train.json"
     val: str = "val.json"

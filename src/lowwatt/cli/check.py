@@ -10,7 +10,9 @@ import typer
 from lowwatt.cli.console import messages, output, print_json
 from lowwatt.cli.options import Json
 
-Folder = Annotated[Path, typer.Argument(help="Folder with images/ and COCO json files.", show_default=False)]
+Folder = Annotated[
+    Path, typer.Argument(help="Folder with images/ and COCO json files, or of YOLO or Pascal VOC.", show_default=False)
+]
 
 data = typer.Typer(no_args_is_help=True, help="Look at a data set, or make the embedded sample set.")
 
@@ -18,7 +20,9 @@ data = typer.Typer(no_args_is_help=True, help="Look at a data set, or make the e
 @data.command("check")
 def check_data(
     folder: Folder,
-    annotations: Annotated[list[str] | None, typer.Option(help="Annotation file; default: every json there.")] = None,
+    annotations: Annotated[
+        list[str] | None, typer.Option(help="Annotation file, or split; default: every json there.")
+    ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Draw a sheet of samples with their boxes to this image.")] = None,
     json: Json = False,
 ) -> None:

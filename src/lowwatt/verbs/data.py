@@ -52,18 +52,19 @@ def calibration_batches(data: CocoData | ClassData, preprocess: Preprocess, imag
 
 
 def check_folder(folder: Path, annotations: Sequence[str], sheet: Path | None) -> list[dict[str, str]]:
-    """Findings of every annotation file as rows {file, level, kind, where, what}; draws `sheet` of the first one."""
+    """Findings of every annotation file or split, {file, level, kind, where, what}; draws `sheet` of the first."""
     from lowwatt.data.check import check, sample_sheet
-    from lowwatt.data.coco import read_coco
+    from lowwatt.data.formats import format_of, read_split
 
     if not folder.is_dir():
         raise ToolError("no such folder", where=str(folder))
-    names = list(annotations) or sorted(p.name for p in folder.glob("*.json"))
+    files = sorted(p.name for p in folder.glob("*.json")) if format_of(folder) == "coco" else ["train", "val"]
+    names = list(annotations) or files
     if not names:
         raise ToolError("no annotation file here", where=str(folder), hint="name one with --annotations")
     rows: list[dict[str, str]] = []
     for index, name in enumerate(names):
-        data = read_coco(folder / name, folder / "images")
+        data = read_split(folder, DataSettings(train=name), "train")
         rows += [{"file": name, "level": _level(found), **asdict(found)} for found in check(data)]
         if sheet is not None and index == 0:
             sample_sheet(data, sheet, 12)
