@@ -25,7 +25,8 @@ class DataSettings(_Settings):
     """
 
     root: str = "sample"
-    format: Literal["auto", "coco", "yolo", "voc"] = Field("auto", description="auto: by what lies in root")
+    format: Literal["auto", "coco", "yolo", "voc", "shards"] = Field("auto", description="auto: by what lies in root")
+    roots: list[str] = Field([], description="further folders that have shards of the set, on other disks")
     images: str = "images"
     train: str = "train.json"
     val: str = "val.json"

@@ -129,7 +129,8 @@ def test_yolo_boxes_outside_and_broken_images_are_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "description",
     ["", "[]", "train: images/train", "names: [a]", "names: {1: a}\ntrain: images/train",
-     "names: []\ntrain: images/train", "names: [a]\ntrain: 3", "names: [a]\ntrain: nowhere", "names: [a]\ntrain: []", "names: [a]\ntrain: labels",
+     "names: []\ntrain: images/train",
+     "names: [a]\ntrain: 3", "names: [a]\ntrain: nowhere", "names: [a]\ntrain: []", "names: [a]\ntrain: labels",
      "names: [a]\ntrain: [x", "names: [a]\ntrain: 'a\\0b'", "names: [a]\ntrain: " + "x" * 5000],
 )  # fmt: skip
 def test_yolo_descriptions_without_sense_are_refused(tmp_path: Path, description: str) -> None:
@@ -202,8 +203,10 @@ def test_a_header_gives_the_size_that_the_decoder_gives(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["yolo", "voc"])
 def test_damaged_bytes_end_in_findings_or_a_clear_error(tmp_path: Path, kind: str) -> None:
     root = {"yolo": _yolo, "voc": _voc}[kind](tmp_path)
-    names = {"yolo": ["data.yaml", "labels/train/a.txt", "images/train/a.jpg", "images/train/b.png"],
-             "voc": ["Annotations/a.xml", "Annotations/c.xml", "ImageSets/Main/train.txt", "JPEGImages/b.jpg"]}  # fmt: skip
+    names = {
+        "yolo": ["data.yaml", "labels/train/a.txt", "images/train/a.jpg", "images/train/b.png"],
+        "voc": ["Annotations/a.xml", "Annotations/c.xml", "ImageSets/Main/train.txt", "JPEGImages/b.jpg"],
+    }
     rng, survived = random.Random(0), 0
     for _ in range(300):
         path = root / rng.choice(names[kind])

@@ -11,7 +11,10 @@ from lowwatt.cli.console import messages, output, print_json
 from lowwatt.cli.options import Json
 
 Folder = Annotated[
-    Path, typer.Argument(help="Folder with images/ and COCO json files, or of YOLO or Pascal VOC.", show_default=False)
+    Path,
+    typer.Argument(
+        help="Folder with images/ and COCO json files, or of YOLO, Pascal VOC or shards.", show_default=False
+    ),
 ]
 
 data = typer.Typer(no_args_is_help=True, help="Look at a data set, or make the embedded sample set.")
@@ -97,6 +100,34 @@ def subset(
         messages.print(f"not in the file: {', '.join(made.absent)}")
     if made.skipped:
         messages.print(f"{made.skipped} rows without ids were left out")
+
+
+@data.command()
+def shard(
+    folder: Folder,
+    out: Annotated[Path, typer.Argument(help="Folder to write the shards and their index to.", show_default=False)],
+    annotations: Annotated[
+        list[str] | None, typer.Option(help="Annotation file, or split; default: every json there.")
+    ] = None,
+    megabytes: Annotated[float, typer.Option(min=0.001, help="Images of one shard at most, MB.")] = 1000,
+    json: Json = False,
+) -> None:
+    """Pack a data set into tar files with an index, which train, eval and check read without unpacking.
+
+    Shards may be moved to other disks afterwards: data.roots names the folders.
+
+    Example: lowwatt data shard o365 /disk1/o365 --megabytes 2000
+    """
+    from lowwatt.verbs.data import shard_folder
+
+    rows = shard_folder(folder, out, annotations or [], megabytes)
+    if json:
+        print_json(rows)
+        return
+    for row in rows:
+        output.print(f"{row['split']}: {row['images']} images, {row['boxes']} boxes")
+        if row["left_out"]:
+            messages.print(f"  {len(row['left_out'])} left out, unreadable: {', '.join(row['left_out'][:5])}")
 
 
 def doctor(json: Json = False) -> None:

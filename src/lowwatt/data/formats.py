@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lowwatt.data import voc, yolo
+from lowwatt.data import shards, voc, yolo
 from lowwatt.data.coco import CocoData, read_coco
 from lowwatt.recipe import DataSettings
 
 
 def format_of(root: Path) -> str:
-    """What lies in a folder: voc, yolo, or else coco.
+    """What lies in a folder: shards, voc, yolo, or else coco.
 
     COCO comes last, for its files may have any name; a folder with annotations of two kinds needs `data.format`.
     """
@@ -19,7 +19,16 @@ def format_of(root: Path) -> str:
         return "voc"
     if yolo.description(root) is not None:
         return "yolo"
+    if any(root.glob("*.tar")):
+        return "shards"
     return "coco"
+
+
+def splits_of(root: Path) -> list[str]:
+    """What `data.train` may name in a folder: train and val, or every annotation file there."""
+    if format_of(root) in ("voc", "yolo"):
+        return ["train", "val"]
+    return sorted(path.name for path in root.glob("*.json"))
 
 
 def read_split(root: Path, settings: DataSettings, split: str) -> CocoData:
@@ -30,10 +39,13 @@ def read_split(root: Path, settings: DataSettings, split: str) -> CocoData:
     name = settings.train if split == "train" else settings.val
     kind = settings.format
     if kind == "auto":
-        kind = "coco" if (root / name).is_file() else format_of(root)
+        kind = format_of(root)
+        kind = "coco" if kind != "shards" and (root / name).is_file() else kind
     classes: Sequence[str] | None = settings.classes
     if kind == "yolo":
         return yolo.read_yolo(root, name.removesuffix(".json"), classes)
     if kind == "voc":
         return voc.read_voc(root, name.removesuffix(".json"), classes)
+    if kind == "shards":
+        return shards.read_shards([root, *(Path(more).expanduser() for more in settings.roots)], name, classes)
     return read_coco(root / name, root / settings.images, classes)
