@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowwatt.errors import ToolError
+from lowwatt.members import read_bytes
 from lowwatt.types import Letterbox, Preprocess
 
 CROPPED = 0.875
@@ -15,15 +16,16 @@ CROPPED = 0.875
 
 
 def read_image(path: str | Path, channels: int) -> NDArray[np.uint8]:
-    """Decode a file to uint8 (H, W, channels); gray is decoded as gray, which equals the board's own path.
+    """Decode a file, or a member of a tar (lowwatt.members), to uint8 (H, W, channels).
 
-    Raises ToolError for a missing, unreadable or damaged file.
+    Gray is decoded as gray, which equals the board's own path. Raises ToolError for a missing, unreadable
+    or damaged file.
     """
     import cv2
 
     source = Path(path)
     try:
-        content = np.fromfile(source, np.uint8)
+        content = np.frombuffer(read_bytes(source), np.uint8)
     except OSError as error:
         raise ToolError("cannot read the image", where=str(source), why=error.strerror or str(error)) from None
     flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR

@@ -28,6 +28,8 @@ class DataSettings(_Settings):
     """
 
     root: str = "sample"
+    format: Literal["auto", "coco", "yolo", "voc", "shards"] = Field("auto", description="auto: by what lies in root")
+    roots: list[str] = Field([], description="further folders that have shards of the set, on other disks")
     images: str = "images"
     train: str = Field("train.json", description="annotations; classes and masks lie in a folder: without the .json")
     val: str = "val.json"
@@ -56,7 +58,8 @@ class ModelSettings(_Settings):
     reparam: bool = Field(
         False, description="3x3 convolutions train with a 1x1 one and a shortcut beside them; saved as one 3x3"
     )
-    init: str = Field("", description="checkpoint to start from (.safetensors)")
+    neck_shortcuts: bool = Field(True, description="in the neck's CSP blocks, as YOLOX-FPGA; false: as YOLOX")
+    init: str = Field("", description="checkpoint to start from: .safetensors, or a .pth of Megvii's YOLOX")
 
 
 class TrainSettings(_Settings):

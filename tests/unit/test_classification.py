@@ -21,8 +21,9 @@ from lowwatt.data.splits import open_splits  # noqa: E402
 from lowwatt.errors import ToolError  # noqa: E402
 from lowwatt.evaluate.report import Report, summary_table, write_html  # noqa: E402
 from lowwatt.letterbox import letterbox, read_image  # noqa: E402
-from lowwatt.models.checkpoint import load, load_weights  # noqa: E402
+from lowwatt.models.checkpoint import load  # noqa: E402
 from lowwatt.models.networks import NETWORKS, build_network, preprocess_of  # noqa: E402
+from lowwatt.models.start import load_weights  # noqa: E402
 from lowwatt.recipe import DataSettings, Recipe  # noqa: E402
 from lowwatt.runtime.classifier import Classifier  # noqa: E402
 from lowwatt.targets import load_target  # noqa: E402
@@ -219,7 +220,7 @@ def test_a_backbone_starts_a_detector(folder: Path, tmp_path: Path) -> None:
     recipe.model.arch = "cspdarknet"
     train(recipe, tmp_path, progress=Quiet())
     detector = build_network(Recipe(model=recipe.model.model_copy(update={"arch": ""})), 4)
-    left = load_weights(detector, tmp_path / "model.safetensors")
+    left = load_weights(detector, tmp_path / "model.safetensors").fresh
     assert left and not [name for name in left if name.startswith("backbone.")]
 
 
@@ -276,7 +277,7 @@ def test_verbs_of_detectors_refuse(road: Path, tmp_path: Path, folder: Path) -> 
     from lowwatt.verbs.detect import detect_images
 
     with pytest.raises(ToolError, match="no detection head") as error:
-        detect_images([str(folder / "val/disc/0.png")], road / "quantized.lwg", tmp_path, "auto")
+        list(detect_images([str(folder / "val/disc/0.png")], road / "quantized.lwg", tmp_path, "auto"))
     assert error.value.why == "it is a classifier"
     with pytest.raises(ToolError, match="is no detector"):
         qat_file(QatJob(road / "model.safetensors", str(folder), tmp_path), Quiet, print)

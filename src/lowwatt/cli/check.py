@@ -10,7 +10,12 @@ import typer
 from lowwatt.cli.console import messages, output, print_json
 from lowwatt.cli.options import Json
 
-Folder = Annotated[Path, typer.Argument(help="Folder with images/ and COCO json files.", show_default=False)]
+Folder = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder with images/ and COCO json files, or of YOLO, Pascal VOC or shards.", show_default=False
+    ),
+]
 
 data = typer.Typer(no_args_is_help=True, help="Look at a data set, or make the embedded sample set.")
 
@@ -18,7 +23,9 @@ data = typer.Typer(no_args_is_help=True, help="Look at a data set, or make the e
 @data.command("check")
 def check_data(
     folder: Folder,
-    annotations: Annotated[list[str] | None, typer.Option(help="Annotation file; default: every json there.")] = None,
+    annotations: Annotated[
+        list[str] | None, typer.Option(help="Annotation file, or split; default: every json there.")
+    ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Draw a sheet of samples with their boxes to this image.")] = None,
     json: Json = False,
 ) -> None:
@@ -57,6 +64,70 @@ def sample(
 
     make_sample_set(folder, train, val, size, seed)
     output.print(f"sample set: {folder}")
+
+
+@data.command()
+def subset(
+    annotations: Annotated[Path, typer.Argument(help="COCO json of any size.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="COCO json to write; the files to fetch go beside it.")],
+    class_map: Annotated[
+        str, typer.Option("--map", help="objects365-coco, or a YAML file of lines class: [name, …].")
+    ] = "",
+    images: Annotated[int, typer.Option(min=0, help="Images at most; 0: no limit.")] = 0,
+    per_class: Annotated[int, typer.Option(min=0, help="Images of a class that are enough; 0: no limit.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    json: Json = False,
+) -> None:
+    """Take a class-balanced part of a large data set, in the classes of another.
+
+    OUT's list, of the same name with .txt, names the image files to fetch, one a line.
+
+    Example: lowwatt data subset zhiyuan_objv2_train.json o365.json --map objects365-coco --images 200000
+    """
+    from lowwatt.data.class_maps import read_class_map
+    from lowwatt.data.subset import make_subset
+
+    mapped = read_class_map(class_map) if class_map else None
+    made = make_subset(annotations, out, mapped, images=images, per_class=per_class, seed=seed)
+    if json:
+        print_json({"annotations": str(made.annotations), "files": str(made.files), "images": made.images,
+                    "boxes": made.boxes, "absent": made.absent, "skipped": made.skipped})  # fmt: skip
+        return
+    for name, count in made.boxes.items():
+        output.print(f"{count:9,}  {name}")
+    output.print(f"{made.images} images, {sum(made.boxes.values()):,} boxes: {made.annotations}, {made.files}")
+    if made.absent:
+        messages.print(f"not in the file: {', '.join(made.absent)}")
+    if made.skipped:
+        messages.print(f"{made.skipped} rows without ids were left out")
+
+
+@data.command()
+def shard(
+    folder: Folder,
+    out: Annotated[Path, typer.Argument(help="Folder to write the shards and their index to.", show_default=False)],
+    annotations: Annotated[
+        list[str] | None, typer.Option(help="Annotation file, or split; default: every json there.")
+    ] = None,
+    megabytes: Annotated[float, typer.Option(min=0.001, help="Images of one shard at most, MB.")] = 1000,
+    json: Json = False,
+) -> None:
+    """Pack a data set into tar files with an index, which train, eval and check read without unpacking.
+
+    Shards may be moved to other disks afterwards: data.roots names the folders.
+
+    Example: lowwatt data shard o365 /disk1/o365 --megabytes 2000
+    """
+    from lowwatt.verbs.data import shard_folder
+
+    rows = shard_folder(folder, out, annotations or [], megabytes)
+    if json:
+        print_json(rows)
+        return
+    for row in rows:
+        output.print(f"{row['split']}: {row['images']} images, {row['boxes']} boxes")
+        if row["left_out"]:
+            messages.print(f"  {len(row['left_out'])} left out, unreadable: {', '.join(row['left_out'][:5])}")
 
 
 def doctor(json: Json = False) -> None:

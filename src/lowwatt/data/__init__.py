@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lowwatt.data.coco import CocoData, read_coco
+from lowwatt.data.coco import CocoData
+from lowwatt.data.formats import read_split
 from lowwatt.data.sample import SAMPLE, make_sample, sample_folder
 from lowwatt.recipe import DataSettings
 
@@ -18,5 +19,4 @@ def open_data(settings: DataSettings, splits: tuple[str, ...] = ("train", "val")
     if settings.root == SAMPLE:
         counts = (settings.sample_train, settings.sample_val, settings.sample_size)
         root = make_sample(sample_folder(*counts), *counts)
-    files = {"train": settings.train, "val": settings.val}
-    return [read_coco(root / files[split], root / settings.images, settings.classes) for split in splits]
+    return [read_split(root, settings, split) for split in splits]

@@ -136,9 +136,8 @@ def _combine(
     for sample, matrix in zip(samples, maps, strict=True):
         _warp(sample.image, matrix, canvas)
     of_box = np.repeat(maps, [len(sample.boxes) for sample in samples], 0)
-    boxes, labels = (np.concatenate(arrays) for arrays in ([s.boxes for s in samples], [s.labels for s in samples]))
-    cut, keep = clip_boxes(transform_boxes(boxes, of_box), side)
-    return Sample(canvas, cut[keep], labels[keep])
+    cut, keep = clip_boxes(transform_boxes(np.concatenate([s.boxes for s in samples]), of_box), side)
+    return Sample(canvas, cut[keep], np.concatenate([s.labels for s in samples])[keep])
 
 
 def _warp(image: Image, matrix: Matrix, canvas: Image) -> None:

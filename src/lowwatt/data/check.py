@@ -41,7 +41,7 @@ def check(data: CocoData, *, images: bool = True) -> list[Finding]:
 def _open(image: CocoImage) -> tuple[tuple[int, int] | None, list[Finding]]:
     """Real (height, width), None where the image cannot be read, and what is wrong with it."""
     name = image.path.name
-    if not image.path.is_file():
+    if not (image.path.is_file() or image.path.parent.is_file()):  # or a member of a tar
         return None, [Finding("missing image", name, "no such file")]
     try:
         height, width = read_image(image.path, 1).shape[:2]

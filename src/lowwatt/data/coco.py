@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,13 +95,28 @@ def read_coco(path: str | Path, images: str | Path, classes: Sequence[str] | Non
     source = Path(path)
     content = _read_json(source)
     names = _categories(content, source)
-    ids = sorted(names) if classes is None else _choose(names, classes, source)
     problems: list[Finding] = []
     pictures = _images(content, Path(images), source, problems)
     rows = _annotations(content, {p.id for p in pictures}, set(names), source, problems)
+    return assemble(source, names, pictures, rows, classes, problems)
+
+
+def assemble(
+    source: Path,
+    names: dict[int, str],
+    images: Sequence[CocoImage],
+    rows: Mapping[int, Sequence[dict[str, Any]]],
+    classes: Sequence[str] | None,
+    problems: Sequence[Finding],
+) -> CocoData:
+    """A split from rows that have been checked: COCO's keys category_id, bbox, area, iscrowd, by image id.
+
+    `names` are the classes by category id. Raises ToolError where one of `classes` is not among them.
+    """
+    ids = sorted(names) if classes is None else _choose(names, classes, source)
     label_of = {category: label for label, category in enumerate(ids)}
-    boxes = tuple(_boxes([r for r in rows.get(p.id, ()) if r["category_id"] in label_of], label_of) for p in pictures)
-    return CocoData(source, pictures, boxes, tuple(names[i] for i in ids), tuple(ids), tuple(problems))
+    boxes = tuple(_boxes([r for r in rows.get(p.id, ()) if r["category_id"] in label_of], label_of) for p in images)
+    return CocoData(source, tuple(images), boxes, tuple(names[i] for i in ids), tuple(ids), tuple(problems))
 
 
 def _read_json(source: Path) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def load(path: str | Path) -> Model:
     Raises ToolError for a missing, damaged or foreign file.
     """
     source = Path(path)
-    about, tensors = _read(source)
+    about, tensors = read(source)
     try:
         recipe = Recipe.model_validate(about["recipe"])
         labels, category_ids = tuple(about["labels"]), tuple(about["category_ids"])
@@ -94,21 +94,8 @@ def load(path: str | Path) -> Model:
     return Model(module.eval(), recipe, labels, category_ids, head, preprocess, info)
 
 
-def load_weights(module: nn.Module, path: str | Path) -> list[str]:
-    """Start a module from another model's weights where names and shapes agree; returns the names left as they were.
-
-    For fine-tuning on other classes (`model.init` of a recipe): the class outputs stay fresh.
-    """
-    _, tensors = _read(Path(path))
-    own = module.state_dict()
-    fitting = {name: t.float() for name, t in tensors.items() if name in own and own[name].shape == t.shape}
-    if not fitting:
-        raise ToolError("no weight fits this network", where=str(path), hint="check model.width and model.depth")
-    module.load_state_dict(fitting, strict=False)
-    return sorted(name for name in own if name not in fitting and not name.endswith("num_batches_tracked"))
-
-
-def _read(source: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def read(source: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What `save` wrote beside the weights, and the weights by name; ToolError as `load`."""
     from safetensors import SafetensorError, safe_open
 
     if not source.is_file():

@@ -159,20 +159,21 @@ def _stage(inputs: int, depth: int, activation: str) -> nn.Sequential:
 
 
 class PAFPN(nn.Module):
-    """Neck: features go from coarse to fine and back. Its CSP blocks have shortcuts, as YOLOX-FPGA's have."""
+    """Neck: features go from coarse to fine and back. YOLOX-FPGA has shortcuts in its CSP blocks, YOLOX has none."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         act, base, depth = settings.activation, int(64 * settings.width), max(round(3 * settings.depth), 1)
+        short = settings.neck_shortcuts
         c3, c4, c5 = 4 * base, 8 * base, 16 * base
         self.reduce5 = ConvBlock(c5, c4, 1, activation=act)
-        self.up4 = CSPLayer(2 * c4, c4, depth, True, act)
+        self.up4 = CSPLayer(2 * c4, c4, depth, short, act)
         self.reduce4 = ConvBlock(c4, c3, 1, activation=act)
-        self.up3 = CSPLayer(2 * c3, c3, depth, True, act)
+        self.up3 = CSPLayer(2 * c3, c3, depth, short, act)
         self.down3 = ConvBlock(c3, c3, 3, 2, activation=act)
-        self.out4 = CSPLayer(2 * c3, c4, depth, True, act)
+        self.out4 = CSPLayer(2 * c3, c4, depth, short, act)
         self.down4 = ConvBlock(c4, c4, 3, 2, activation=act)
-        self.out5 = CSPLayer(2 * c4, c5, depth, True, act)
+        self.out5 = CSPLayer(2 * c4, c5, depth, short, act)
         self.upsample = nn.Upsample(scale_factor=2.0, mode="nearest")
 
     def forward(self, features: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

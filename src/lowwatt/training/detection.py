@@ -42,7 +42,7 @@ class DetectionTask(Task):
 
     def build(self) -> nn.Module:
         """The recipe's network, from a seed, or from the weights that `model.init` names."""
-        module = network_of(self.recipe, len(self.val.labels))
+        module = network_of(self.recipe, self.val.labels)
         if self.recipe.model.reparam:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.recipe.train.seed + 1)

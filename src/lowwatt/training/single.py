@@ -33,7 +33,7 @@ class SingleOutputTask(Task):
 
     def build(self) -> nn.Module:
         """The recipe's network."""
-        return network_of(self.recipe, len(self.labels))
+        return network_of(self.recipe, self.labels)
 
     def model(self, module: nn.Module, info: dict[str, Any]) -> Model:
         """With the names of the classes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lowwatt.evaluate.evidence import Evidence
-from lowwatt.models.checkpoint import Model, load_weights, save
+from lowwatt.models.checkpoint import Model, save
 from lowwatt.models.networks import build_network
+from lowwatt.models.start import load_weights
+from lowwatt.ranks import rank
 from lowwatt.recipe import Recipe
 from lowwatt.training.optimizer import parameter_groups
 
@@ -125,11 +128,13 @@ class Task(ABC):
         """Take it up."""
 
 
-def network_of(recipe: Recipe, num_classes: int) -> nn.Module:
-    """The recipe's network, from its seed, or from the weights that `model.init` names."""
+def network_of(recipe: Recipe, labels: Sequence[str]) -> nn.Module:
+    """The recipe's network, from its seed, or from the weights that `model.init` names; what fitted is said."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
-        module = build_network(recipe, num_classes)
+        module = build_network(recipe, len(labels))
     if recipe.model.init:
-        load_weights(module, recipe.model.init)
+        start = load_weights(module, recipe.model.init, labels)
+        if rank() == 0:
+            print(f"init: {start}", file=sys.stderr, flush=True)
     return module

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,21 +52,39 @@ def calibration_batches(data: Split, preprocess: Preprocess, images: int) -> Ite
 
 
 def check_folder(folder: Path, annotations: Sequence[str], sheet: Path | None) -> list[dict[str, str]]:
-    """Findings of every annotation file as rows {file, level, kind, where, what}; draws `sheet` of the first one."""
+    """Findings of every annotation file or split, {file, level, kind, where, what}; draws `sheet` of the first."""
     from lowwatt.data.check import check, sample_sheet
-    from lowwatt.data.coco import read_coco
+    from lowwatt.data.formats import read_split, splits_of
 
     if not folder.is_dir():
         raise ToolError("no such folder", where=str(folder))
-    names = list(annotations) or sorted(p.name for p in folder.glob("*.json"))
+    names = list(annotations) or splits_of(folder)
     if not names:
         raise ToolError("no annotation file here", where=str(folder), hint="name one with --annotations")
     rows: list[dict[str, str]] = []
     for index, name in enumerate(names):
-        data = read_coco(folder / name, folder / "images")
+        data = read_split(folder, DataSettings(train=name), "train")
         rows += [{"file": name, "level": _level(found), **asdict(found)} for found in check(data)]
         if sheet is not None and index == 0:
             sample_sheet(data, sheet, 12)
+    return rows
+
+
+def shard_folder(folder: Path, out: Path, names: Sequence[str], megabytes: float) -> list[dict[str, Any]]:
+    """Write the folder's splits as shards; a row {split, images, boxes, left_out: files} for each."""
+    from lowwatt.data.formats import read_split, splits_of
+    from lowwatt.data.shards import write_shards
+
+    found = list(names) or splits_of(folder)
+    if not found:
+        raise ToolError("no annotation file here", where=str(folder), hint="name one with --annotations")
+    rows: list[dict[str, Any]] = []
+    for name in found:
+        data = read_split(folder, DataSettings(train=name), "train")
+        missing = write_shards(data, out, Path(name).name.removesuffix(".json"), megabytes)
+        boxes = sum(map(len, data.boxes))
+        rows.append({"split": name, "images": len(data) - len(missing), "boxes": boxes,
+                     "left_out": [one.where for one in missing]})  # fmt: skip
     return rows
 
 
