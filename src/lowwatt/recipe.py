@@ -67,26 +67,26 @@ class TrainSettings(_Settings):
 
     epochs: int = Field(300, ge=0)
     batch: int = Field(16, ge=1)
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="adamw learns faster in short runs")
-    lr: float = Field(0.01, gt=0)
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    lr: float = Field(0.004, gt=0)
     lr_schedule: Literal["cosine", "flat-cosine", "multistep"] = Field(
         "cosine", description="after the warm-up; flat-cosine: constant for half of the epochs; multistep: see lr_steps"
     )
     lr_steps: list[float] = Field(
         [0.6, 0.8], description="multistep: shares of the epochs after which lr falls tenfold"
     )
-    final_lr: float = Field(0.05, ge=0, description="share of lr at the end of the cosine; multistep: the least")
-    weight_decay: float = Field(5e-4, ge=0)
+    final_lr: float = Field(0.02, ge=0, description="share of lr at the end of the cosine; multistep: the least")
+    weight_decay: float = Field(0.05, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     warmup_epochs: float = Field(5, ge=0)
     plain_epochs: int = Field(15, ge=0, description="last epochs without mosaic and affine, with L1 loss")
-    plain_norms: Literal["live", "frozen"] = Field("live", description="batch norms in the plain epochs")
+    plain_norms: Literal["live", "frozen"] = Field("frozen", description="batch norms in the plain epochs")
     box_loss: Literal["iou", "giou"] = Field("iou", description="1 - IoU², or 1 - GIoU")
     cls_loss: Literal["bce", "qfl"] = Field(
         "bce", description="cross-entropy at positive anchors, or quality focal loss at all"
     )
-    ema: float = Field(0.9998, ge=0, lt=1)
-    ema_ramp: float = Field(2000, gt=0, description="steps over which the EMA decay rises: decay*(1-exp(-t/ramp))")
+    ema: float = Field(0.998, ge=0, lt=1)
+    ema_ramp: float = Field(100, gt=0, description="steps over which the EMA decay rises: decay*(1-exp(-t/ramp))")
     norm_images: int = Field(
         256,
         ge=0,

@@ -127,13 +127,18 @@ def start(folder: Path, recipe: Recipe, out: Path, processes: int, resume: bool 
 
 @pytest.mark.slow
 def test_two_processes_do_as_one(tmp_path: Path, folder: Path, whole: Path) -> None:
-    recipe = recipe_of(epochs=1, plain_epochs=0, lr=1e-3, save_minutes=0)
+    """One step: later ones start from weights that differ in the last bit, which here decides between equal anchors."""
+    recipe = recipe_of(epochs=1, plain_epochs=0, lr=1e-3, warmup_epochs=0, batch=16, save_minutes=0, ema_ramp=1e-3)
     recipe.model.init = str(whole / "model.safetensors")
     for processes in (1, 2):
         start(folder, recipe, tmp_path / str(processes), processes)
     rows = [read_log(tmp_path / str(processes) / "log.csv")[0] for processes in (1, 2)]
     assert rows[0]["loss"] == pytest.approx(rows[1]["loss"], rel=1e-5)
-    assert rows[0]["ap"] == pytest.approx(rows[1]["ap"], abs=1e-3)
+    before = load_file(recipe.model.init)
+    one, two = (torch.load(tmp_path / str(n) / "last.ckpt")["module"] for n in (1, 2))
+    for name, value in before.items():
+        moved, apart = one[name] - torch.from_numpy(value).float(), two[name] - one[name]
+        assert float(apart.norm()) <= 0.02 * float(moved.norm()) + 1e-6, name
 
 
 @pytest.mark.slow
