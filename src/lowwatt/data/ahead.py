@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -22,7 +22,7 @@ def default_workers(world: int = 1) -> int:
     return max(0, min(_MOST, cores // world - 1, cores - 1))
 
 
-def in_order(make: Callable[..., T], jobs: Iterable[tuple[object, ...]], workers: int) -> Iterator[T]:
+def in_order(make: Callable[..., T], jobs: Iterable[tuple[object, ...]], workers: int) -> Generator[T, None, None]:
     """`make(*job)` for each job, in their order, made by `workers` threads; at most 2 a thread and one wait to be read.
 
     Whoever stops reading, or closes the iterator, or is interrupted ends the threads: what has not begun is dropped.

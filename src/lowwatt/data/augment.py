@@ -136,9 +136,9 @@ def _combine(
     for sample, matrix in zip(samples, maps, strict=True):
         _warp(sample.image, matrix, canvas)
     of_box = np.repeat(maps, [len(sample.boxes) for sample in samples], 0)
-    boxes, labels = (np.concatenate(arrays) for arrays in ([s.boxes for s in samples], [s.labels for s in samples]))
+    boxes = np.concatenate([sample.boxes for sample in samples])
     cut, keep = clip_boxes(transform_boxes(boxes, of_box), side)
-    return Sample(canvas, cut[keep], labels[keep])
+    return Sample(canvas, cut[keep], np.concatenate([sample.labels for sample in samples])[keep])
 
 
 def _warp(image: Image, matrix: Matrix, canvas: Image) -> None:
