@@ -1,8 +1,8 @@
 """AP50:95 on val of our trainer and of the peer's, from the same data, size, epochs, batch and network.
 
 Both take the winner's recipe (mosaic, SGD, warm-up and cosine, EMA, last epochs plain with L1) from random weights and
-are scored with their final averaged weights: confidence 0.01, NMS 0.65. `--set` changes our `train` settings, for the
-better recipe; the line says which.
+are scored with their final averaged weights: confidence 0.01, NMS 0.65. `--default` gives ours our own default recipe,
+`--set` changes single settings; the line says which.
 
     python benchmarks/train_peer_accuracy.py --peer FOLDER --data bccd [--seeds 0 1 2] [--set optimizer=adamw]
 """
@@ -22,7 +22,7 @@ def main() -> int:
     ours, peer = [], []
     for seed in options.seeds:
         found = train_peer(options.peer, task, seed, "--cache")
-        model, _ = train_ours(task, seed, settings)
+        model, _ = train_ours(task, seed, settings, options.default)
         parameters = sum(p.numel() for p in model.module.parameters())
         if parameters != found["parameters"]:
             print(f"networks differ: ours has {parameters} parameters, the peer's {found['parameters']}")
@@ -31,7 +31,8 @@ def main() -> int:
         peer.append(float(found["ap"]))
         print(f"seed {seed}: ours {ours[-1]:.4f}, peer {peer[-1]:.4f}", flush=True)
     how = f"{task.data} at {task.size} px, width {task.width}, {task.epochs} epochs, {len(ours)} seeds"
-    what = f"AP50:95 beside Megvii YOLOX, {how}" + "".join(f", ours with {pair}" for pair in options.set)
+    recipe = "our default recipe" if options.default else "the same recipe"
+    what = f"AP50:95 beside Megvii YOLOX, {recipe}, {how}" + "".join(f", ours with {pair}" for pair in options.set)
     figure = f"{statistics.mean(ours):.4f} against {statistics.mean(peer):.4f}"
     return conclude(what, figure, "not below", statistics.mean(ours) >= statistics.mean(peer))
 

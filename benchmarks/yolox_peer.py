@@ -31,6 +31,13 @@ SHARED = Path(os.environ.get("LOWWATT_SHARED", Path(__file__).resolve().parents[
 DATA = ("bccd", "coco_mini", "coco_mini_person")
 
 
+WINNER: dict[str, Any] = {
+    "optimizer": "sgd", "lr": 0.01, "final_lr": 0.05, "weight_decay": 5e-4, "ema": 0.9998, "ema_ramp": 2000,
+    "plain_norms": "live",
+}  # fmt: skip
+"""Where our defaults differ from the winner's recipe, which is the peer's, too."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What both train: the winner's recipe (training augmentation, SGD, EMA) cut to `epochs`."""
@@ -43,14 +50,14 @@ class Task:
     warmup: int
     plain: int
 
-    def recipe(self, seed: int, changes: dict[str, Any] | None = None) -> Recipe:
-        """Ours. `changes` are settings of `train` that differ from the peer's."""
+    def recipe(self, seed: int, changes: dict[str, Any] | None = None, default: bool = False) -> Recipe:
+        """Ours: the winner's values, as the peer has them, or our own `default`; `changes` are other `train` settings."""
         root = SHARED / "data" / self.data.removesuffix("_person")
         if not root.is_dir():
             raise ToolError("the data set is not here", where=str(root), hint="LOWWATT_SHARED names its folder")
         classes = ["person"] if self.data.endswith("_person") else None
         settings = {
-            "epochs": self.epochs, "batch": self.batch, "warmup_epochs": self.warmup, "plain_epochs": self.plain,
+            **({} if default else WINNER), "epochs": self.epochs, "batch": self.batch, "warmup_epochs": self.warmup, "plain_epochs": self.plain,
             "eval_every": 0, "threads": 1, "device": "cpu", "seed": seed, **(changes or {}),
         }  # fmt: skip
         return Recipe.model_validate(
@@ -79,6 +86,7 @@ def arguments(doc: str, **defaults: Any) -> tuple[argparse.Namespace, Task]:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="our train.KEY, unlike the peer"
     )
+    parser.add_argument("--default", action="store_true", help="ours with our own default recipe, not the winner's")
     parser.add_argument("--seeds", type=int, nargs="+", default=defaults.get("seeds", [0]))
     a = parser.parse_args()
     return a, Task(a.data, a.size, a.width, a.epochs, a.batch, a.warmup, a.plain)
@@ -138,11 +146,11 @@ class Clock:
         return (last - begun) * batch / (self.seconds[last] - self.seconds[begun])
 
 
-def train_ours(task: Task, seed: int, settings: dict[str, Any]) -> tuple[Model, float]:
+def train_ours(task: Task, seed: int, settings: dict[str, Any], default: bool = False) -> tuple[Model, float]:
     """Our model, and images a processor second after the first epoch, in which images are decoded."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as out:
-        model = train(task.recipe(seed, settings), out, progress=clock)
+        model = train(task.recipe(seed, settings, default), out, progress=clock)
     return model, clock.images_per_s(task.batch, max(clock.seconds) // task.epochs)
 
 

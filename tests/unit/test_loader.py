@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -13,8 +16,8 @@ import cv2
 import numpy as np
 import pytest
 
-from lowwatt.data import cache
 from lowwatt.data.ahead import THREADS, default_workers, in_order
+from lowwatt.data.augment import mosaic
 from lowwatt.data.balance import epoch_length, epoch_order, repeat_factors
 from lowwatt.data.cache import Decoded, InMemory, OnDisk, Samples
 from lowwatt.data.coco import CocoData, read_coco
@@ -80,6 +83,11 @@ def test_new_settings_change_nothing_by_default(split) -> None:
     order = np.random.default_rng((5, 2, 0)).permutation(len(split))
     files = [name for batch in _loader(split).epoch(0, True) for name in batch.files]
     assert files == [split.images[i].path.name for i in order[: len(files)]]
+    loader, rng = _loader(split), np.random.default_rng((5, 3, 0, int(order[0])))
+    rng.random()
+    four = [loader.samples[int(i)] for i in (order[0], *rng.integers(0, len(split), 3))]
+    expected = mosaic(four, 64, rng, loader.settings)
+    assert np.array_equal(next(loader.epoch(0, True)).images[0], expected.image)
 
 
 # -- balance ----------------------------------------------------------------------------------------------------
@@ -304,14 +312,35 @@ def test_two_that_start_at_once_make_one_file(split, tmp_path, monkeypatch) -> N
     assert all(np.array_equal(source[1][0], decoded[1][0]) for source in found)
 
 
-def test_a_process_that_dies_while_writing_leaves_nothing_to_read(split, tmp_path, monkeypatch) -> None:
-    def dies(*_):
-        raise MemoryError
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lowwatt.data import cache
+from lowwatt.data.coco import CocoImage
 
-    monkeypatch.setattr(cache, "read_image", dies)
-    with pytest.raises(MemoryError):
-        OnDisk(Decoded(split.images[:4], 1, 64), tmp_path)
-    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".images")]
+read, seen = cache.read_image, []
+
+def dies(path, channels):
+    seen.append(path)
+    if len(seen) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(path, channels)
+
+cache.read_image = dies
+images = tuple(CocoImage(i, Path(path), 96, 96) for i, path in enumerate(sys.argv[2:]))
+cache.OnDisk(cache.Decoded(images, 1, 64), Path(sys.argv[1]))
+"""
+
+
+def test_a_process_killed_while_it_writes_leaves_nothing_to_read(split, tmp_path) -> None:
+    decoded = Decoded(split.images[:4], 1, 64)
+    files = [str(image.path) for image in decoded.images]
+    child = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path), *files], check=False)
+    assert child.returncode == -signal.SIGKILL
+    assert all(path.name.startswith(".half-written-") for path in tmp_path.iterdir()) and any(tmp_path.iterdir())
+    source = OnDisk(decoded, tmp_path)
+    assert np.array_equal(source[3][0], decoded[3][0])
+    assert list(tmp_path.iterdir()) == [source.path]
 
 
 def test_crowds_are_no_targets(split) -> None:

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from lowwatt.data.coco import read_coco  # noqa: E402
 from lowwatt.data.sample import make_sample  # noqa: E402
 from lowwatt.errors import ToolError  # noqa: E402
-from lowwatt.recipe import Recipe  # noqa: E402
+from lowwatt.recipe import Recipe, load_recipe  # noqa: E402
 from lowwatt.training import evaluate_model, train  # noqa: E402
 from lowwatt.training.ema import Ema  # noqa: E402
 from lowwatt.training.log import read_log  # noqa: E402
@@ -150,7 +150,8 @@ def test_a_time_limit_shortens_the_schedule(tmp_path: Path, data) -> None:
 
 def test_schedule_is_the_published_one() -> None:
     """docs/training-recipe.md 2: quadratic warm-up of 5 epochs, cosine to 5 %, last 15 of 300 flat; lr .01 for 64."""
-    schedule = Schedule.of(Recipe().train, batch=8, steps=100)
+    winner = load_recipe(Path(__file__).parents[2] / "recipes/yolox_fpga_320.yaml").train
+    schedule = Schedule.of(winner, batch=8, steps=100)
     assert schedule.peak == pytest.approx(0.01 * 8 / 64)
     assert schedule.rate(250) == pytest.approx(schedule.peak / 4)
     assert schedule.rate(500) == pytest.approx(schedule.peak)

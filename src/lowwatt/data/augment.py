@@ -71,11 +71,12 @@ def mixup(
     """
     import cv2
 
-    side, fit = len(sample.image), letterbox_matrix(other.image, len(sample.image))
-    scaled = fit @ np.diag((factor := rng.uniform(*settings.mixup_scale), factor, 1.0))
-    spare = [side - extent * scaled[0, 0] for extent in (other.image.shape[1], other.image.shape[0])]
-    place = _shift(*(rng.uniform(min(0.0, s), max(0.0, s)) for s in spare))
-    added = _combine([other], (place @ scaled)[None], side, rng, settings.flip, pad_value)
+    side = len(sample.image)
+    scale = _scale(other.image, side) * rng.uniform(*settings.mixup_scale)
+    spare = [side - extent * scale for extent in (other.image.shape[1], other.image.shape[0])]
+    left, top = (rng.uniform(min(0.0, room), max(0.0, room)) for room in spare)
+    place = np.array([[scale, 0, left], [0, scale, top], [0, 0, 1]])
+    added = _combine([other], place[None], side, rng, settings.flip, pad_value)
     image = cv2.addWeighted(sample.image, 0.5, added.image, 0.5, 0).reshape(sample.image.shape)
     return Sample(image, np.concatenate((sample.boxes, added.boxes)), np.concatenate((sample.labels, added.labels)))
 
@@ -136,12 +137,13 @@ def _combine(
     for sample, matrix in zip(samples, maps, strict=True):
         _warp(sample.image, matrix, canvas)
     of_box = np.repeat(maps, [len(sample.boxes) for sample in samples], 0)
-    cut, keep = clip_boxes(transform_boxes(np.concatenate([s.boxes for s in samples]), of_box), side)
-    return Sample(canvas, cut[keep], np.concatenate([s.labels for s in samples])[keep])
+    boxes = np.concatenate([sample.boxes for sample in samples])
+    cut, keep = clip_boxes(transform_boxes(boxes, of_box), side)
+    return Sample(canvas, cut[keep], np.concatenate([sample.labels for sample in samples])[keep])
 
 
 def _warp(image: Image, matrix: Matrix, canvas: Image) -> None:
-    """Draw `image` into `canvas`, of which only the part that it reaches is looked at: a quarter in most mosaics.
+    """Draw `image` into `canvas`, of which only the part that it reaches is looked at.
 
     The matrix maps pixel edges; OpenCV maps pixel centres, half a pixel away.
     """

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lowwatt.data.ahead import default_workers, in_order
 from lowwatt.data.augment import Image, Sample
 from lowwatt.data.coco import CocoData, CocoImage
-from lowwatt.files import atomic_path
+from lowwatt.files import atomic_path, sweep
 from lowwatt.letterbox import letterbox, read_image
 from lowwatt.recipe import TrainSettings
 from lowwatt.types import Letterbox, Preprocess
@@ -80,6 +80,7 @@ class OnDisk:
         self.path, self.source, self._stamp = folder / f"{name}.images", source, _stamp(source.images)
         if not self._current():
             with _alone(folder):
+                sweep(folder)  # what a killed one left
                 if not self._current():
                     self._write()
         self._open()
