@@ -51,13 +51,14 @@ class Task:
     plain: int
 
     def recipe(self, seed: int, changes: dict[str, Any] | None = None, default: bool = False) -> Recipe:
-        """Ours: the winner's values, as the peer has them, or our own `default`; `changes` are other `train` settings."""
+        """Ours: the winner's values, as the peer's are, or our own `default`; `changes` are other `train` settings."""
         root = SHARED / "data" / self.data.removesuffix("_person")
         if not root.is_dir():
             raise ToolError("the data set is not here", where=str(root), hint="LOWWATT_SHARED names its folder")
         classes = ["person"] if self.data.endswith("_person") else None
         settings = {
-            **({} if default else WINNER), "epochs": self.epochs, "batch": self.batch, "warmup_epochs": self.warmup, "plain_epochs": self.plain,
+            **({} if default else WINNER),
+            "epochs": self.epochs, "batch": self.batch, "warmup_epochs": self.warmup, "plain_epochs": self.plain,
             "eval_every": 0, "threads": 1, "device": "cpu", "seed": seed, **(changes or {}),
         }  # fmt: skip
         return Recipe.model_validate(

@@ -130,9 +130,9 @@ def test_corrected_biases_bring_the_means_back() -> None:
 
 def test_a_step_that_does_not_help_is_taken_back() -> None:
     report = quantize(residual_graph(), images(), effort="good")
-    best = min(note.loss for note in report.notes)
-    kept = [note.loss for note in report.notes if note.kept]
-    assert kept == sorted(kept, reverse=True) and kept[-1] == best
+    best = max(note.snr_db for note in report.notes)
+    kept = [note.snr_db for note in report.notes if note.kept]
+    assert kept == sorted(kept) and kept[-1] == best
 
 
 def test_unknown_effort_and_useless_images_are_refused() -> None:

@@ -33,6 +33,11 @@ from lowwatt.types import Array
 ITERATIONS = 200
 """Steps of reconstruction a block; ten times as many at the highest effort."""
 
+COARSE_RATES = {"scale_lr": 4e-3, "bias_lr": 1e-2}
+"""Scales and biases have more to make up for where there are few bits: on a detector at W4A4, ten times the rate of
+scales and five times that of biases brought back half of what was lost (docs/log.md).
+"""
+
 RANKED = 4
 """Calibration images on which layers are compared."""
 
@@ -46,7 +51,7 @@ Progress = Callable[[str, float], None]
 @dataclass(frozen=True, slots=True)
 class StepNote:
     """What a step cost and brought: seconds, the outputs' signal to noise in dB after it, and their loss
-    (`lowwatt.quant.output_loss`), by which it is `kept` or taken back.
+    (`lowwatt.quant.output_loss`); `kept` or taken back.
     """
 
     name: str
@@ -188,7 +193,7 @@ def _reconstructed(work: Work, iterations: int) -> State:
     def tell(report: BlockReport) -> None:
         work.progress("reconstruct", min(1.0, next(done) / blocks))
 
-    settings = Settings(method, iterations)
+    settings = Settings(method, iterations, **(COARSE_RATES if coarse(state.plan) else {}))
     graph, params = reconstruct(state.base, state.plan, state.params, work.batches, settings, tell)
     return _corrected(work, state.changed(graph, params))
 
@@ -212,14 +217,14 @@ EFFORTS: dict[str, tuple[Step, ...]] = {"fast": FAST, "good": GOOD, "best": BEST
 
 
 def run_steps(work: Work, effort: str) -> None:
-    """Take the steps of a level; each stays only where the outputs come nearer to the float ones for what they do."""
+    """Take the steps of a level; each stays only where the network's outputs come nearer to the float ones."""
     if effort not in EFFORTS:
         raise ToolError(
             f"unknown effort {effort}", hint=did_you_mean(effort, EFFORTS) or f"known: {', '.join(EFFORTS)}"
         )
     check_images(work.batches)
     judge = _Judge(work)
-    best = float("inf")
+    best_snr, best_loss = float("-inf"), float("inf")
     for step in EFFORTS[effort]:
         if not _wanted(step, work):
             continue
@@ -227,9 +232,10 @@ def run_steps(work: Work, effort: str) -> None:
         work.progress(step.__name__, 0.0)
         found = step(work)
         snr, loss = judge(found)
-        kept = loss <= best or step is allocate_bits  # that one is asked for, and costs
+        nearer = loss <= best_loss if step is tune_outputs else snr >= best_snr  # tuning cares for the loss alone
+        kept = nearer or step is allocate_bits  # that one is asked for, and costs
         if kept:
-            work.state, best = found, loss
+            work.state, best_snr, best_loss = found, snr, loss
         work.notes.append(StepNote(step.__name__, time.monotonic() - began, snr, loss, kept))
         work.progress(step.__name__, 1.0)
 
