@@ -84,7 +84,7 @@ def test_a_detectors_loss_is_about_what_it_sees() -> None:
 def test_a_classifiers_loss_is_the_divergence() -> None:
     graph = residual_graph()
     classes = graph.tensor("head").shape[-1]
-    meta.set_classifier(graph, ClassHead("head", classes), ())
+    meta.set_head(graph, ClassHead("head", classes), ())
     real, found = {"head": torch.randn(4, classes)}, {"head": torch.randn(4, classes)}
     p, q = (x["head"].softmax(1) for x in (real, found))
     assert float(output_loss(graph)(found, real)) == pytest.approx(float((p * (p / q).log()).sum(1).mean()), rel=1e-4)

@@ -6,7 +6,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from lowwatt.types import Array
 ITERATIONS = 200
 """Steps of reconstruction a block; ten times as many at the highest effort."""
 
-COARSE_RATES = {"scale_lr": 4e-3, "bias_lr": 1e-2}
+COARSE_SCALE_LR, COARSE_BIAS_LR = 4e-3, 1e-2
 """Scales and biases have more to make up for where there are few bits: on a detector at W4A4, ten times the rate of
 scales and five times that of biases brought back half of what was lost (docs/log.md).
 """
@@ -193,7 +193,9 @@ def _reconstructed(work: Work, iterations: int) -> State:
     def tell(report: BlockReport) -> None:
         work.progress("reconstruct", min(1.0, next(done) / blocks))
 
-    settings = Settings(method, iterations, **(COARSE_RATES if coarse(state.plan) else {}))
+    settings = Settings(method, iterations)
+    if coarse(state.plan):
+        settings = replace(settings, scale_lr=COARSE_SCALE_LR, bias_lr=COARSE_BIAS_LR)
     graph, params = reconstruct(state.base, state.plan, state.params, work.batches, settings, tell)
     return _corrected(work, state.changed(graph, params))
 
