@@ -366,3 +366,16 @@ def test_memory_does_not_grow_over_epochs(split, tmp_path, monkeypatch, kind: st
     for epoch in range(20):
         list(loader.epoch(epoch, True))
     assert resident() - before < 4000  # KiB; the 400 images of these epochs are 26,000
+
+
+def test_steps_that_cannot_be_shared_evenly_are_refused(split: CocoData) -> None:
+    with pytest.raises(ToolError, match="shared evenly") as error:
+        _loader(split, rank=0, world=3)
+    assert "multiple of 3" in (error.value.hint or "")
+
+
+def test_a_single_rare_image_comes_more_often_where_the_sum_rounds_down() -> None:
+    factors = np.ones(1000)
+    factors[7] = 1.45
+    seen = [np.count_nonzero(epoch_order(factors, np.random.default_rng(i)) == 7) for i in range(400)]
+    assert np.mean(seen) == pytest.approx(1.45, abs=0.1)

@@ -35,9 +35,9 @@ def epoch_order(factors: NDArray[np.float64], rng: np.random.Generator) -> NDArr
     the images lie on a line, each as long as its factor, and equally spaced points choose among them.
     """
     order = rng.permutation(len(factors))
-    length = epoch_length(factors)
-    if length == len(factors):
+    if not (factors > 1).any():
         return order
+    length = epoch_length(factors)
     ends = np.cumsum(factors[order])
     points = (np.arange(length) + rng.random()) * (ends[-1] / length)
     return rng.permutation(order[np.searchsorted(ends[:-1], points, side="right")])

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from abc import ABC, abstractmethod
-from collections import deque
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lowwatt.data.batches import Batches
 from lowwatt.data.crop import area_crop, jittered, mirrored, scale_crop, shrunk, warp
 from lowwatt.data.folder import ClassData
 from lowwatt.data.masks import MaskData
@@ -44,15 +42,12 @@ class MaskBatch:
     files: list[str]
 
 
-class ItemLoader(ABC, Generic[B]):
-    """Gives the batches of an epoch. The last, incomplete batch is dropped where there is a complete one."""
+class ItemLoader(Batches[B]):
+    """Batches of items that are made one by one."""
 
     def __init__(self, data: Any, recipe: Recipe, preprocess: Preprocess, rank: int = 0, world: int = 1) -> None:
-        if not len(data):
-            raise ToolError("there is no image to train on", where=str(data.source))
-        self.data, self.recipe, self.settings, self.preprocess = data, recipe, recipe.train, preprocess
-        self.rank, self.world, self.side = rank, world, preprocess.size[0]
-        self.batch, self.waited = min(self.settings.batch, len(data)), 0.0
+        super().__init__(recipe.train, len(data), data.source, rank, world)
+        self.data, self.recipe, self.preprocess, self.side = data, recipe, preprocess, preprocess.size[0]
         self._kept: dict[int, Any] = {}
         self._bytes = 0
 
@@ -65,35 +60,16 @@ class ItemLoader(ABC, Generic[B]):
         """Input pixels of an epoch."""
         return float(self.steps * self.batch * self.side**2)
 
-    def epoch(self, epoch: int, augment: bool, start: int = 0) -> Iterator[B]:
-        """Batches of one epoch from step `start` on, the same for the same (seed, epoch), whatever the workers."""
-        self.waited = 0.0
-        batches = self._batches(epoch, augment, start)
-        while True:
-            began = time.perf_counter()
-            batch = next(batches, None)
-            self.waited += time.perf_counter() - began
-            if batch is None:
-                return
-            yield batch
-
-    def _batches(self, epoch: int, augment: bool, start: int) -> Iterator[B]:
+    def jobs(self, epoch: int, augment: bool, start: int) -> Iterator[tuple[object, ...]]:
+        """(epoch, indices of the items, augment) of each step."""
         order = np.random.default_rng((self.settings.seed, 2, epoch)).permutation(len(self.data))
-        steps = [order[step * self.batch : (step + 1) * self.batch] for step in range(start, self.steps)]
-        jobs = [(epoch, indices[self.rank :: self.world].tolist(), augment) for indices in steps]
-        if not self.settings.workers:
-            yield from (self._batch(*job) for job in jobs)
-            return
-        with ThreadPoolExecutor(self.settings.workers) as pool:
-            ahead: deque[Future[B]] = deque()
-            for job in jobs:
-                ahead.append(pool.submit(self._batch, *job))
-                if len(ahead) > 2 * self.settings.workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+        for step in range(start, self.steps):
+            mine = order[step * self.batch + self.rank : (step + 1) * self.batch : self.world]
+            yield epoch, mine.tolist(), augment
 
-    def _batch(self, epoch: int, indices: list[int], augment: bool) -> B:
+    def make(self, *job: Any) -> B:
+        """One batch of (epoch, indices, augment)."""
+        epoch, indices, augment = job
         items = []
         for index in indices:
             rng = np.random.default_rng((self.settings.seed, 3, epoch, index))

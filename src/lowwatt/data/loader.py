@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lowwatt.data.ahead import default_workers, in_order
 from lowwatt.data.augment import Sample, affine, mixup, mosaic, plain
 from lowwatt.data.balance import epoch_length, epoch_order, repeat_factors
+from lowwatt.data.batches import Batches
 from lowwatt.data.cache import Samples, open_source
 from lowwatt.data.coco import CocoData
 from lowwatt.data.jitter import jittered
-from lowwatt.errors import ToolError
 from lowwatt.recipe import TrainSettings
 from lowwatt.types import Preprocess
 
@@ -33,18 +31,14 @@ class Batch:
     files: list[str]
 
 
-class TrainLoader:
-    """Gives the batches of an epoch. The last, incomplete batch is dropped where there is a complete one."""
+class TrainLoader(Batches[Batch]):
+    """Batches of images with boxes, mosaics where the recipe wants them."""
 
     def __init__(
         self, data: CocoData, preprocess: Preprocess, settings: TrainSettings, rank: int = 0, world: int = 1
     ) -> None:
-        if not len(data):
-            raise ToolError("there is no image to train on", where=str(data.source))
-        self.settings, self.preprocess = settings, preprocess
-        self.rank, self.world, self.waited = rank, world, 0.0
-        self.workers = default_workers(world) if settings.workers is None else settings.workers
-        self.batch = min(settings.batch, len(data))
+        super().__init__(settings, len(data), data.source, rank, world)
+        self.preprocess = preprocess
         low, high = (max(1, round(share * preprocess.size[0] / 32)) for share in settings.multiscale)
         self._range = low, high
         largest = max(1.0, settings.multiscale[1]) * max(preprocess.size)
@@ -68,28 +62,17 @@ class TrainLoader:
         sides = [32 * k for k in range(self._range[0], self._range[1] + 1)] if augment else [self.preprocess.size[0]]
         return self.steps * self.batch * sum(side * side for side in sides) / len(sides)
 
-    def epoch(self, epoch: int, augment: bool, start: int = 0) -> Iterator[Batch]:
-        """Batches of one epoch, the same for the same (seed, epoch), whatever the number of workers."""
-        self.waited = 0.0
-        jobs = self._jobs(epoch, augment, start)
-        with contextlib.closing(in_order(self._batch, jobs, self.workers)) as batches:
-            while True:
-                began = time.perf_counter()
-                batch = next(batches, None)
-                self.waited += time.perf_counter() - began
-                if batch is None:
-                    return
-                yield batch
-
-    def _jobs(self, epoch: int, augment: bool, start: int) -> Iterator[tuple[object, ...]]:
-        """Arguments of `_batch` for this process: its share of each step's images, and how often each came before."""
+    def jobs(self, epoch: int, augment: bool, start: int) -> Iterator[tuple[object, ...]]:
+        """(epoch, side, this process's images, how often each came before, images to mix in, augment) of each step."""
         order = epoch_order(self._factors, np.random.default_rng((self.settings.seed, 2, epoch)))
         before, pool = _repetitions(order), np.sort(order)
         for step in range(start, self.steps):
             mine = slice(step * self.batch + self.rank, (step + 1) * self.batch, self.world)
             yield epoch, self.side(epoch, step, augment), order[mine], before[mine], pool, augment
 
-    def _batch(self, epoch: int, side: int, indices: Indices, before: Indices, pool: Indices, augment: bool) -> Batch:
+    def make(self, *job: Any) -> Batch:
+        """One batch, of what `jobs` gives."""
+        epoch, side, indices, before, pool, augment = job
         samples = []
         for index, times in zip(indices.tolist(), before.tolist(), strict=True):
             rng = np.random.default_rng((self.settings.seed, 3, epoch, index, *((times,) if times else ())))
