@@ -24,8 +24,8 @@ from verdict import conclude
 from lowwatt.models.yolox import STRIDES, build_model
 from lowwatt.recipe import ModelSettings, TrainSettings
 from lowwatt.training.ema import Ema
-from lowwatt.training.loop import optimizer_of, parameter_groups
 from lowwatt.training.loss import detection_loss, flatten, pad_targets
+from lowwatt.training.optimizer import optimizer_of, parameter_groups
 
 BAR = 0.45
 SIDE, BATCH, BOXES, CLASSES = 320, 8, 7, 80

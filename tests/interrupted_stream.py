@@ -5,6 +5,7 @@ python tests/interrupted_stream.py source|read|preprocess|infer|postprocess|save
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import time
@@ -20,6 +21,8 @@ from lowwatt.runtime import Engine
 from lowwatt.runtime.pipeline import Stage
 from lowwatt.runtime.results import Result
 from small_detector import picture, small_detector
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in its background without it
 
 AFTER = 3
 
