@@ -11,6 +11,24 @@ import numpy as np
 from lowwatt.recipe import Recipe
 
 SIDE = 64
+
+
+class Quiet:
+    """Progress that shows nothing, of whatever title."""
+
+    def __init__(self, title: str = "") -> None:
+        pass
+
+    def start(self, total: int) -> None:
+        pass
+
+    def update(self, done: int, info: Any = None) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+
 CLASSES = ("cross", "disc", "stripes")
 
 

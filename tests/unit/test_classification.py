@@ -29,7 +29,6 @@ from lowwatt.runtime.classifier import Classifier  # noqa: E402
 from lowwatt.targets import load_target  # noqa: E402
 from lowwatt.training import train  # noqa: E402
 from lowwatt.training.classification import ClassificationTask  # noqa: E402
-from lowwatt.training.log import Silent  # noqa: E402
 from lowwatt.training.processes import Processes  # noqa: E402
 from lowwatt.verbs.compile import untrained_graph  # noqa: E402
 from lowwatt.verbs.evaluate import evaluate_file  # noqa: E402
@@ -37,15 +36,7 @@ from lowwatt.verbs.produce import Road  # noqa: E402
 from lowwatt.verbs.qat import QatJob, qat_file  # noqa: E402
 from lowwatt.verbs.quantize import QuantizeJob, quantize_file  # noqa: E402
 from lowwatt.verbs.yardstick import yardstick_for  # noqa: E402
-from small_tasks import CLASSES, class_folders, recipe_of  # noqa: E402
-
-
-class Quiet(Silent):
-    def __init__(self, title: str = "") -> None:
-        pass
-
-    def update(self, done: int, info=None) -> None:
-        pass
+from small_tasks import CLASSES, Quiet, class_folders, recipe_of  # noqa: E402
 
 
 @pytest.fixture(scope="module")

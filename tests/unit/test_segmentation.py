@@ -28,7 +28,7 @@ from lowwatt.recipe import DataSettings, Recipe  # noqa: E402
 from lowwatt.runtime.draw import class_colour, overlay  # noqa: E402
 from lowwatt.runtime.segmenter import Segmenter, class_map  # noqa: E402
 from lowwatt.targets import load_target  # noqa: E402
-from lowwatt.training.log import Silent, read_log  # noqa: E402
+from lowwatt.training.log import read_log  # noqa: E402
 from lowwatt.training.processes import Processes  # noqa: E402
 from lowwatt.training.segmentation import SegmentationTask, class_weights  # noqa: E402
 from lowwatt.types import UNSCORED, Letterbox, Preprocess, SegmentationHead  # noqa: E402
@@ -36,15 +36,7 @@ from lowwatt.verbs.compile import untrained_graph  # noqa: E402
 from lowwatt.verbs.evaluate import evaluate_file  # noqa: E402
 from lowwatt.verbs.produce import Road  # noqa: E402
 from lowwatt.verbs.quantize import QuantizeJob, quantize_file  # noqa: E402
-from small_tasks import mask_folders, recipe_of  # noqa: E402
-
-
-class Quiet(Silent):
-    def __init__(self, title: str = "") -> None:
-        pass
-
-    def update(self, done: int, info=None) -> None:
-        pass
+from small_tasks import Quiet, mask_folders, recipe_of  # noqa: E402
 
 
 @pytest.fixture(scope="module")

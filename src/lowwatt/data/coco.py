@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lowwatt.data.portion import Portioned
 from lowwatt.errors import ToolError, did_you_mean
 
 
@@ -57,7 +58,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class CocoData:
+class CocoData(Portioned):
     """A labelled split. `boxes[i]` belongs to `images[i]`; label k is `labels[k]`, in the file `category_ids[k]`.
 
     Images without annotations are kept: background for training, and false positives count on them in evaluation.
@@ -71,18 +72,8 @@ class CocoData:
     category_ids: tuple[int, ...]
     problems: tuple[Finding, ...] = ()
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def first(self, count: int) -> CocoData:
-        """The same split with its first `count` images only."""
-        return self._only(slice(count))
-
-    def part(self, index: int, count: int) -> CocoData:
-        """Every `count`-th image, from the one at `index` on."""
-        return self._only(slice(index, None, count))
-
-    def _only(self, part: slice) -> CocoData:
+    def only_images(self, part: slice) -> CocoData:
+        """Some of the images, with their boxes."""
         return replace(self, images=self.images[part], boxes=self.boxes[part])
 
 

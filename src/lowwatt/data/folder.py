@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lowwatt.data.portion import Portioned
 from lowwatt.data.sample import SAMPLE, make_class_sample, sample_folder
 from lowwatt.errors import ToolError, did_you_mean
 from lowwatt.recipe import DataSettings
@@ -24,23 +25,12 @@ class LabelledImage:
 
 
 @dataclass(frozen=True, slots=True)
-class ClassData:
+class ClassData(Portioned):
     """Images with one class each; class k is called `labels[k]`, or has only its number where there are no names."""
 
     source: Path
     images: tuple[LabelledImage, ...]
     labels: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def first(self, count: int) -> ClassData:
-        """The same with its first `count` images only."""
-        return replace(self, images=self.images[:count])
-
-    def part(self, index: int, count: int) -> ClassData:
-        """Every `count`-th image, from the one at `index` on."""
-        return replace(self, images=self.images[index::count])
 
     def every(self, step: int, others: bool = False) -> ClassData:
         """The same with every `step`th image only, or with all others."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lowwatt.data.folder import images_in, split_folder
+from lowwatt.data.portion import Portioned
 from lowwatt.errors import ToolError
 from lowwatt.recipe import DataSettings
 from lowwatt.types import UNSCORED
@@ -26,24 +27,13 @@ class MaskedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class MaskData:
+class MaskData(Portioned):
     """A labelled split; class k is called `labels[k]`. `ignore` is the value of the masks that means no class."""
 
     source: Path
     images: tuple[MaskedImage, ...]
     labels: tuple[str, ...]
     ignore: int = UNSCORED
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def first(self, count: int) -> MaskData:
-        """The same with its first `count` images only."""
-        return replace(self, images=self.images[:count])
-
-    def part(self, index: int, count: int) -> MaskData:
-        """Every `count`-th image, from the one at `index` on."""
-        return replace(self, images=self.images[index::count])
 
     def mask(self, index: int) -> NDArray[np.uint8]:
         """Class of each pixel, uint8 (H, W), UNSCORED for none; ToolError for a damaged file and an unknown class."""

@@ -22,7 +22,7 @@ from lowwatt.quant.blocks import cut
 from lowwatt.quant.calibration import Histogram, calibrate, collect, merged
 from lowwatt.quant.calibration_images import check_images, image_warnings
 from lowwatt.quant.equalize import equalize
-from lowwatt.quant.executor import TorchExecutor
+from lowwatt.quant.executor import TorchExecutor, outputs_of
 from lowwatt.quant.output_loss import output_loss
 from lowwatt.quant.plan import Params, Plan, apply, float_nodes, replan
 from lowwatt.quant.reconstruct import METHODS, BlockReport, Method, Settings, reconstruct
@@ -258,17 +258,11 @@ class _Judge:
 
     def __init__(self, work: Work) -> None:
         self._images = [torch.from_numpy(batch) for batch in _first(work.batches, JUDGED)]
-        self._input = work.original.inputs[0]
-        self._real, self._loss = self._run(TorchExecutor(work.original)), output_loss(work.original)
+        self._real, self._loss = outputs_of(TorchExecutor(work.original), self._images), output_loss(work.original)
 
     def __call__(self, state: State) -> tuple[float, float]:
-        found = self._run(TorchExecutor(apply(state.graph, state.params)))
+        found = outputs_of(TorchExecutor(apply(state.graph, state.params)), self._images)
         return sum(output_snr(self._real, found).values()) / len(self._real), float(self._loss(found, self._real))
-
-    def _run(self, executor: TorchExecutor) -> dict[str, torch.Tensor]:
-        with torch.inference_mode():
-            parts = [executor({self._input: image}) for image in self._images]
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def _first(batches: Sequence[Array], count: int) -> list[Array]:

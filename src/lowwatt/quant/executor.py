@@ -103,6 +103,13 @@ class TorchExecutor:
         return value
 
 
+def outputs_of(executor: TorchExecutor, batches: Iterable[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Outputs by name for all images of some batches (NHWC), without gradients."""
+    with torch.no_grad():
+        parts = [executor({executor.graph.inputs[0]: batch}) for batch in batches]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
 def fake_quantize(value: torch.Tensor, quant: QuantParams) -> torch.Tensor:
     """Round as the format says, saturate, and return to real values. No gradient: see `lowwatt.quant.quantizers`."""
     scale = quant.scale if isinstance(quant.scale, float) else torch.from_numpy(quant.step(value.ndim)).to(value)

@@ -20,9 +20,6 @@ Outputs = Mapping[str, Tensor]
 Loss = Callable[[Outputs, Outputs], Tensor]
 """(outputs, float outputs) → a scalar, at least 0; both by name, NHWC."""
 
-BOX_WEIGHT = 5.0
-"""As in the losses that detectors are trained with."""
-
 
 def output_loss(graph: Graph) -> Loss:
     """What fits a graph's head: YOLOX's scores and boxes, a classifier's distribution, else relative squared error."""
@@ -54,7 +51,7 @@ def _detection(head: DetectionHead, side: tuple[int, int], found: Outputs, real:
     """Divergence of objectness at all anchors, of classes and boxes where the float network sees something; per object
     that it sees.
     """
-    from lowwatt.training.loss import anchor_points, corners, paired_iou
+    from lowwatt.training.loss import BOX_LOSS_WEIGHT, anchor_points, corners, paired_iou
 
     cls, box, obj = _rows(head, found)
     real_cls, real_box, real_obj = _rows(head, real)
@@ -64,7 +61,7 @@ def _detection(head: DetectionHead, side: tuple[int, int], found: Outputs, real:
     ends = [corners(x, cell, stride).flatten(0, 1) for x in (box, real_box)]
     boxes = (score.flatten() * (1 - paired_iou(*ends).square())).sum()
     total = _bernoulli(obj[..., 0], real_obj).sum() + (score[..., None] * _bernoulli(cls, real_cls)).sum()
-    return (total + BOX_WEIGHT * boxes) / score.sum().clamp(min=1)
+    return (total + BOX_LOSS_WEIGHT * boxes) / score.sum().clamp(min=1)
 
 
 def _bernoulli(logits: Tensor, goal: Tensor) -> Tensor:

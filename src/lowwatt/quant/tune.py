@@ -18,7 +18,7 @@ from torch import Tensor
 from lowwatt.ir.graph import Graph
 from lowwatt.quant import calibration
 from lowwatt.quant.activations import Activation
-from lowwatt.quant.executor import TorchExecutor
+from lowwatt.quant.executor import TorchExecutor, outputs_of
 from lowwatt.quant.output_loss import Loss, output_loss
 from lowwatt.quant.plan import Params, Plan
 from lowwatt.types import Array, QuantParams
@@ -43,7 +43,7 @@ def tune(
     """
     learner = _Learner(base, graph, plan, params)
     images = torch.from_numpy(np.concatenate(list(batches)))
-    real = _outputs(TorchExecutor(base, {}), images)
+    real = outputs_of(TorchExecutor(base, {}), images.split(BATCH))
     loss, generator = output_loss(base), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(learner.groups(), betas=(0.9, 0.99))
     for step in range(ITERATIONS):
@@ -56,12 +56,6 @@ def tune(
         tell((step + 1) / ITERATIONS)
     found: tuple[Graph, dict[str, QuantParams]] = learner.result()
     return found
-
-
-def _outputs(executor: TorchExecutor, images: Tensor) -> dict[str, Tensor]:
-    with torch.no_grad():
-        parts = [executor({executor.graph.inputs[0]: chunk}) for chunk in images.split(BATCH)]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 class _Learner:

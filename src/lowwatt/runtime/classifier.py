@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,10 +10,10 @@ from lowwatt.errors import ToolError
 from lowwatt.ir import meta
 from lowwatt.ir.graph import Graph
 from lowwatt.runtime.network import ImageNetwork
-from lowwatt.runtime.sources import Image, Source
+from lowwatt.types import Letterbox
 
 
-class Classifier(ImageNetwork):
+class Classifier(ImageNetwork[NDArray[np.float32]]):
     """A classifier that is ready to run: classifier("photo.jpg") gives float32 (classes,), greatest for the likeliest.
 
     ToolError for a graph that is no classifier.
@@ -28,10 +26,6 @@ class Classifier(ImageNetwork):
         super().__init__(graph, head.output, backend)
         self.head = head
 
-    def __call__(self, image: Image) -> NDArray[np.float32]:
-        """Numbers of the classes of one image, as `Engine` takes it."""
-        return next(self.stream([image]))
-
-    def stream(self, source: Source) -> Generator[NDArray[np.float32], None, None]:
-        """Numbers of many images, in order; reading and inference overlap. An unreadable image raises ToolError."""
-        return self.results(source, lambda numbers, box: numbers.reshape(-1))
+    def answer(self, numbers: NDArray[np.float32], box: Letterbox) -> NDArray[np.float32]:
+        """Numbers of the classes."""
+        return numbers.reshape(-1)

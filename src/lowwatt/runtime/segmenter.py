@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,11 +10,10 @@ from lowwatt.errors import ToolError
 from lowwatt.ir import meta
 from lowwatt.ir.graph import Graph
 from lowwatt.runtime.network import ImageNetwork
-from lowwatt.runtime.sources import Image, Source
 from lowwatt.types import Letterbox
 
 
-class Segmenter(ImageNetwork):
+class Segmenter(ImageNetwork[NDArray[np.uint8]]):
     """A segmenter that is ready to run: segmenter("street.jpg") gives uint8 (H, W), the class of each pixel.
 
     ToolError for a graph that is no segmenter.
@@ -29,13 +26,9 @@ class Segmenter(ImageNetwork):
         super().__init__(graph, head.output, backend)
         self.head = head
 
-    def __call__(self, image: Image) -> NDArray[np.uint8]:
-        """Classes of one image, as `Engine` takes it."""
-        return next(self.stream([image]))
-
-    def stream(self, source: Source) -> Generator[NDArray[np.uint8], None, None]:
-        """Classes of many images, in order; the stages overlap. An unreadable image raises ToolError."""
-        return self.results(source, class_map)
+    def answer(self, numbers: NDArray[np.float32], box: Letterbox) -> NDArray[np.uint8]:
+        """Classes of the pixels."""
+        return class_map(numbers, box)
 
 
 def class_map(scores: NDArray[np.float32], box: Letterbox) -> NDArray[np.uint8]:

@@ -35,7 +35,7 @@ class ClassificationTask(SingleOutputTask):
         share = self.recipe.classification.smoothing
         targets = targets * (1 - share) + share / logits.shape[1]
         total = -(targets * logits.log_softmax(1)).sum()
-        return {"loss": total / self.processes.mean(targets.sum())}
+        return {"loss": total / self.processes.share(targets.sum())}
 
     def evaluate(self, module: nn.Module, processes: Processes) -> dict[str, float]:
         """Share of images whose class is the likeliest, and among the five likeliest."""

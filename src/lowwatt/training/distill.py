@@ -12,7 +12,7 @@ from torch.nn import functional
 from lowwatt.errors import ToolError
 from lowwatt.recipe import DistillSettings
 from lowwatt.training.assign import Predictions
-from lowwatt.training.loss import anchor_points, corners, paired_iou
+from lowwatt.training.loss import BOX_LOSS_WEIGHT, anchor_points, corners, paired_iou
 from lowwatt.training.processes import Processes
 from lowwatt.training.teacher import Lesson, Remembered, Teacher
 
@@ -67,11 +67,7 @@ class Distiller:
         goal = corners(lesson.box, cell, stride)
         iou = paired_iou(student.xyxy.flatten(0, 1), goal.flatten(0, 1))
         box = (score.flatten() * (1 - iou.square())).sum()
-        return (obj + (score[..., None] * cls).sum() + BOX_WEIGHT * box) / count
-
-
-BOX_WEIGHT = 5.0
-"""As in the losses on labels."""
+        return (obj + (score[..., None] * cls).sum() + BOX_LOSS_WEIGHT * box) / count
 
 
 def attention(student: Tensor, teacher: Tensor) -> Tensor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lowwatt.data.coco import CocoData
@@ -13,7 +16,7 @@ from lowwatt.evaluate.coco import Ap, coco_ap
 from lowwatt.letterbox import letterbox, read_image
 from lowwatt.models.checkpoint import Model
 from lowwatt.runtime.postprocess import Postprocessor
-from lowwatt.types import Array, DetectionHead, Detections, Preprocess
+from lowwatt.types import Array, DetectionHead, Detections, Letterbox, Preprocess
 
 
 def evaluate_model(model: Model, data: CocoData, *, batch: int = 16, device: str = "cpu") -> Ap:
@@ -32,23 +35,36 @@ def predict(
     conf: float = 0.01,
 ) -> list[tuple[int, Detections]]:
     """(image id, detections in source pixels) of every image; the module is left in the mode it was in."""
+    boxes_of = Postprocessor(head, {}, conf=conf, names=data.labels)
+    found: list[Detections] = []
+    for outputs, boxes in run_split(module, [image.path for image in data.images], preprocess, device, batch):
+        found += boxes_of.batch(_by_name(outputs, head), boxes)
+    return list(zip((image.id for image in data.images), found, strict=True))
+
+
+def run_split(
+    module: nn.Module, files: Sequence[Path], preprocess: Preprocess, device: str | torch.device, batch: int
+) -> Iterator[tuple[Any, list[Letterbox]]]:
+    """What a module gives for images, batch by batch, in evaluation mode; and where each image lies in the input."""
     training = module.training
     module.eval()
-    boxes_of = Postprocessor(head, {}, conf=conf, names=data.labels)
-    results: list[tuple[int, Detections]] = []
-    with torch.inference_mode():
-        for start in range(0, len(data), batch):
-            part = data.images[start : start + batch]
-            inputs = [letterbox(read_image(i.path, preprocess.channels), preprocess) for i in part]
-            images = torch.from_numpy(np.stack([image for image, _ in inputs])).to(device)
+    for start in range(0, len(files), batch):
+        part = files[start : start + batch]
+        inputs = [letterbox(read_image(file, preprocess.channels), preprocess) for file in part]
+        images = torch.from_numpy(np.stack([image for image, _ in inputs])).to(device)
+        with torch.inference_mode():
             outputs = module(images.permute(0, 3, 1, 2).float())
-            found = boxes_of.batch(_by_name(outputs, head), [box for _, box in inputs])
-            results += zip((i.id for i in part), found, strict=True)
+        yield outputs, [box for _, box in inputs]
     module.train(training)
-    return results
 
 
 def _by_name(outputs: Sequence[Tensor], head: DetectionHead) -> dict[str, Array]:
     """NCHW outputs in the head's order as NHWC arrays."""
     names = [name for triple in head.outputs for name in triple]
-    return {n: out.permute(0, 2, 3, 1).float().cpu().numpy() for n, out in zip(names, outputs, strict=True)}
+    return {name: as_array(out) for name, out in zip(names, outputs, strict=True)}
+
+
+def as_array(output: Tensor) -> NDArray[np.float32]:
+    """An NCHW output as a float32 NHWC array."""
+    array: NDArray[np.float32] = output.permute(0, 2, 3, 1).float().cpu().numpy()
+    return array

@@ -46,10 +46,10 @@ def train(
     """Train a recipe (or the path of one, with `key=value` overrides) and return the best averaged weights.
 
     Writes to the folder `out`: model.safetensors (best on val so far), recipe.yaml, log.csv, last.ckpt and what
-    `lowwatt.training.log` lists. `data` is (train, val) where it is not to be read from the recipe: CocoData, ClassData
-    or MaskData, by `recipe.task`. `resume` continues an interrupted run exactly, from the step of its last save. With
-    `train.minutes` the schedule is shortened to end in time; such a run depends on the machine's speed. Under torchrun
-    all processes share each batch.
+    `lowwatt.training.journal` lists. `data` is (train, val) where it is not to be read from the recipe: CocoData,
+    ClassData or MaskData, by `recipe.task`. `resume` continues an interrupted run exactly, from the step of its last
+    save. With `train.minutes` the schedule is shortened to end in time; such a run depends on the machine's speed.
+    Under torchrun all processes share each batch.
 
     Raises ToolError for a faulty recipe or data set, where the loss is no longer a number, and where memory runs out.
 
@@ -96,9 +96,9 @@ class Trainer:
         self.ema = Ema(self.module, self.settings.ema, self.settings.ema_ramp)
         optimizer = optimizer_of(task.groups(self.module), self.settings)
         self.forward, self.optimizer = processes.setup(self.module, optimizer)
-        self.schedule = self.full_schedule = self._full_schedule()
+        self.schedule = self.full_schedule = Schedule.of(self.settings, self.loader.batch, self.loader.steps)
         self.limit = TimeLimit(self.settings.minutes * 60) if self.settings.minutes else None
-        self.epoch, self.step, self.elapsed, self.best, self.best_epoch = 0, 0, 0.0, -1.0, 0
+        self.epoch, self.step, self.elapsed, self.best = 0, 0, 0.0, -1.0
         self.sums: dict[str, float] = {}
         self.journal = Journal(out, task, processes) if processes.first else None
         self.saved, self.interruption = time.monotonic(), Interruption()
@@ -139,7 +139,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.processes.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step, self.elapsed = state["epoch"], state["step"], state["elapsed"]
-        self.best, self.best_epoch, self.sums = state["best"], state["best_epoch"], state["sums"]
+        self.best, self.sums = state["best"], state["sums"]
         if self.limit is not None:
             self.schedule = self.schedule.shortened(state["epochs"])
         if self.journal is not None:
@@ -228,8 +228,9 @@ class Trainer:
     def _save_in_time(self) -> None:
         """Save where the last save is `save_minutes` ago, and where the user wants to stop."""
         due = time.monotonic() - self.saved >= 60 * self.settings.save_minutes
-        stop = any(self.processes.gather(self.interruption.asked))
-        if self.processes.agree(due) or stop:
+        reports = self.processes.gather((due, self.interruption.asked))
+        stop = any(asked for _, asked in reports)
+        if reports[0][0] or stop:
             self._save()
         if stop:
             raise KeyboardInterrupt
@@ -278,7 +279,7 @@ class Trainer:
         score = metrics[self.task.metrics[0]]
         if score < self.best:
             return
-        self.best, self.best_epoch = score, self.epoch
+        self.best = score
         if self.processes.first:
             self.task.keep(self.ema.module, self._info(metrics), self.out)
 
@@ -314,12 +315,8 @@ class Trainer:
             "epochs": self.schedule.epochs,
             "elapsed": self.elapsed,
             "best": self.best,
-            "best_epoch": self.best_epoch,
             "rows": rows,
         }
-
-    def _full_schedule(self) -> Schedule:
-        return Schedule.of(self.settings, self.loader.batch, self.loader.steps)
 
 
 @contextlib.contextmanager

@@ -38,6 +38,9 @@ def measured_norms(
     Every process gives as many batches. Nothing changes where there are none.
     """
     norms = [module.get_submodule(name) for name in names]
+    if not norms:  # frozen, or none: no image need be looked at
+        yield
+        return
     before = [{name: value.clone() for name, value in norm.state_dict().items()} for norm in norms]
     momenta = [norm.momentum for norm in norms]
     _measure(module, norms, images, processes)

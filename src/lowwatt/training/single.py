@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lowwatt.data.splits import Split
-from lowwatt.letterbox import letterbox, read_image
 from lowwatt.models.checkpoint import Model
 from lowwatt.models.networks import head_of, preprocess_of
 from lowwatt.recipe import Recipe
+from lowwatt.training.evaluate import as_array, run_split
 from lowwatt.training.processes import Processes
 from lowwatt.training.task import Task, network_of
 from lowwatt.types import Letterbox, Preprocess
@@ -56,16 +56,9 @@ def scores_of(
 
     The module is left in evaluation mode while it is read.
     """
-    training = module.training
-    module.eval()
-    for start in range(0, len(data), batch):
-        files = [image.path for image in data.images[start : start + batch]]
-        inputs = [letterbox(read_image(file, preprocess.channels), preprocess) for file in files]
-        images = torch.from_numpy(np.stack([image for image, _ in inputs])).to(device)
-        with torch.inference_mode():
-            outputs = module(images.permute(0, 3, 1, 2).float()).permute(0, 2, 3, 1).float().cpu().numpy()
-        yield from zip(np.ascontiguousarray(outputs), (box for _, box in inputs), strict=True)
-    module.train(training)
+    files = [image.path for image in data.images]
+    for outputs, boxes in run_split(module, files, preprocess, device, batch):
+        yield from zip(np.ascontiguousarray(as_array(outputs)), boxes, strict=True)
 
 
 def interleaved(parts: list[list[T]]) -> list[T]:

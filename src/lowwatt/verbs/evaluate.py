@@ -74,14 +74,13 @@ def measure(engine: Engine, data: CocoData, progress: Any = None) -> tuple[Ap, l
 
 def _watched(items: Iterable[T], count: int, progress: Any) -> Iterator[T]:
     """The items; `progress`, where there is one, is told of each."""
-    if progress is not None:
-        progress.start(count)
-    for done, item in enumerate(items, 1):
-        yield item
-        if progress is not None:
-            progress.update(done)
-    if progress is not None:
-        progress.finish()
+    from lowwatt.runtime.progress import telling
+
+    with telling(False if progress is None else progress, count) as teller:
+        for done, item in enumerate(items, 1):
+            yield item
+            if teller is not None:
+                teller.update(done)
 
 
 def measure_classes(classifier: Classifier, data: ClassData, progress: Any = None) -> TopK:
