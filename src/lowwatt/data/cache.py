@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,21 @@ from lowwatt.types import Letterbox, Preprocess
 _VERSION = b"1"  # of the file's layout and of how images are scaled
 
 
-class Source(Protocol):
-    """Decoded images by index: (H, W, C) uint8 scaled as the letterbox does, and (height, width) of the file's own."""
+Scaled = tuple[Image, tuple[int, int]]
+"""A decoded image (H, W, C) uint8, scaled as the letterbox does, and (height, width) of the file's own."""
+T = TypeVar("T", bound=Sequence[object])
+T_co = TypeVar("T_co", covariant=True)
 
-    def __getitem__(self, index: int) -> tuple[Image, tuple[int, int]]: ...
+
+class Source(Protocol[T_co]):
+    """Decoded items by index."""
+
+    def __getitem__(self, index: int) -> T_co: ...
+
+
+def pixel_bytes(item: Sequence[object]) -> int:
+    """Memory of the arrays of an item."""
+    return sum(part.nbytes for part in item if isinstance(part, np.ndarray))
 
 
 class Decoded:
@@ -37,32 +48,33 @@ class Decoded:
         self.images, self.side, self.channels = images, side, channels
         self._preprocess = Preprocess((side, side), channels)
 
-    def __getitem__(self, index: int) -> tuple[Image, tuple[int, int]]:
+    def __getitem__(self, index: int) -> Scaled:
         padded, fit = letterbox(read_image(self.images[index].path, self.channels), self._preprocess)
         height, width = fit.resized
         return padded[:height, :width].copy(), fit.source  # a view would keep the padding, too
 
 
-class InMemory:
+class InMemory(Generic[T]):
     """What has been read once is kept, up to `limit` bytes of pixels."""
 
-    def __init__(self, source: Source, limit: int) -> None:
+    def __init__(self, source: Source[T], limit: int) -> None:
         self.source, self.limit, self.bytes = source, limit, 0
-        self._kept: dict[int, tuple[Image, tuple[int, int]]] = {}
+        self._kept: dict[int, T] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def __getitem__(self, index: int) -> tuple[Image, tuple[int, int]]:
+    def __getitem__(self, index: int) -> T:
         kept = self._kept.get(index)
         if kept is not None:
             return kept
         read = self.source[index]
         with self._lock:  # another thread may have read the same
-            if index not in self._kept and self.bytes + read[0].nbytes <= self.limit:
+            size = pixel_bytes(read)
+            if index not in self._kept and self.bytes + size <= self.limit:
                 self._kept[index] = read
-                self.bytes += read[0].nbytes
+                self.bytes += size
         return read
 
 
@@ -85,7 +97,7 @@ class OnDisk:
                     self._write()
         self._open()
 
-    def __getitem__(self, index: int) -> tuple[Image, tuple[int, int]]:
+    def __getitem__(self, index: int) -> Scaled:
         height, width = (int(extent) for extent in self._sizes[index])
         shape = *self._fit(height, width).resized, self.source.channels
         start = self._starts[index]
@@ -151,7 +163,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowwatt" / "decoded"
 
 
-def open_source(data: CocoData, channels: int, side: int, settings: TrainSettings) -> Source:
+def open_source(data: CocoData, channels: int, side: int, settings: TrainSettings) -> Source[Scaled]:
     """The images of a data set as `train.cache` wants them kept."""
     decoded = Decoded(data.images, channels, side)
     if settings.cache == "disk":
@@ -162,7 +174,7 @@ def open_source(data: CocoData, channels: int, side: int, settings: TrainSetting
 class Samples:
     """Images with their boxes scaled alike. Crowd boxes and boxes without area are left out: they are no targets."""
 
-    def __init__(self, data: CocoData, source: Source, side: int) -> None:
+    def __init__(self, data: CocoData, source: Source[Scaled], side: int) -> None:
         self.data, self.source, self.side = data, source, side
 
     def __len__(self) -> int:

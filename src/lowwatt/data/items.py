@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowwatt.data.batches import Batches
+from lowwatt.data.cache import InMemory
 from lowwatt.data.crop import area_crop, jittered, mirrored, scale_crop, shrunk, warp
 from lowwatt.data.folder import ClassData
 from lowwatt.data.masks import MaskData
@@ -42,14 +43,23 @@ class MaskBatch:
     files: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """What `decode` gives, by index."""
+
+    decode: Callable[[int], tuple[Image, ...]]
+
+    def __getitem__(self, index: int) -> tuple[Image, ...]:
+        return self.decode(index)
+
+
 class ItemLoader(Batches[B]):
     """Batches of items that are made one by one."""
 
     def __init__(self, data: Any, recipe: Recipe, preprocess: Preprocess, rank: int = 0, world: int = 1) -> None:
         super().__init__(recipe.train, len(data), data.source, rank, world)
         self.data, self.recipe, self.preprocess, self.side = data, recipe, preprocess, preprocess.size[0]
-        self._kept: dict[int, Any] = {}
-        self._bytes = 0
+        self.decoded = InMemory(_Decoded(self.decode), CACHE_BYTES)
 
     @property
     def steps(self) -> int:
@@ -75,17 +85,6 @@ class ItemLoader(Batches[B]):
             rng = np.random.default_rng((self.settings.seed, 3, epoch, index))
             items.append(self.augmented(index, rng) if augment else self.plain(index, rng))
         return self.together(items, [self.data.images[index].path.name for index in indices])
-
-    def decoded(self, index: int) -> Any:
-        """What `decode` gives, kept in memory up to CACHE_BYTES."""
-        kept = self._kept.get(index)
-        if kept is None:
-            kept = self.decode(index)
-            size = sum(array.nbytes for array in kept)
-            if self._bytes + size <= CACHE_BYTES:
-                self._kept[index] = kept
-                self._bytes += size
-        return kept
 
     def read(self, index: int) -> Image:
         """Pixels of an image, as its file has them."""
@@ -139,7 +138,7 @@ class ClassLoader(ItemLoader[ClassBatch]):
         return image, (target * share + other_target * (1 - share)).astype(np.float32)
 
     def _cropped(self, index: int, rng: np.random.Generator) -> tuple[Image, NDArray[np.float32]]:
-        (image,), wanted = self.decoded(index), self.recipe.classification
+        (image,), wanted = self.decoded[index], self.recipe.classification
         matrix = area_crop(image.shape[0], image.shape[1], self.side, rng, wanted.crop)
         if rng.random() < self.settings.flip:
             matrix = mirrored(matrix, self.side)
@@ -193,7 +192,7 @@ class MaskLoader(ItemLoader[MaskBatch]):
     def _warped(
         self, index: int, rng: np.random.Generator, scale: tuple[float, float], placed: bool
     ) -> tuple[Image, Image]:
-        image, mask = self.decoded(index)
+        image, mask = self.decoded[index]
         matrix = scale_crop(image.shape[0], image.shape[1], self.side, rng, scale)
         if not placed:
             matrix[:2, 2] = 0
