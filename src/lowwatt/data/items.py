@@ -59,7 +59,7 @@ class ItemLoader(Batches[B]):
     def __init__(self, data: Any, recipe: Recipe, preprocess: Preprocess, rank: int = 0, world: int = 1) -> None:
         super().__init__(recipe.train, len(data), data.source, rank, world)
         self.data, self.recipe, self.preprocess, self.side = data, recipe, preprocess, preprocess.size[0]
-        self.decoded = InMemory(_Decoded(self.decode), CACHE_BYTES)
+        self._kept = InMemory(_Decoded(self.decode), CACHE_BYTES)
 
     @property
     def steps(self) -> int:
@@ -85,6 +85,10 @@ class ItemLoader(Batches[B]):
             rng = np.random.default_rng((self.settings.seed, 3, epoch, index))
             items.append(self.augmented(index, rng) if augment else self.plain(index, rng))
         return self.together(items, [self.data.images[index].path.name for index in indices])
+
+    def decoded(self, index: int) -> tuple[Image, ...]:
+        """What `decode` gives, kept in memory up to CACHE_BYTES."""
+        return self._kept[index]
 
     def read(self, index: int) -> Image:
         """Pixels of an image, as its file has them."""
@@ -138,7 +142,7 @@ class ClassLoader(ItemLoader[ClassBatch]):
         return image, (target * share + other_target * (1 - share)).astype(np.float32)
 
     def _cropped(self, index: int, rng: np.random.Generator) -> tuple[Image, NDArray[np.float32]]:
-        (image,), wanted = self.decoded[index], self.recipe.classification
+        (image,), wanted = self.decoded(index), self.recipe.classification
         matrix = area_crop(image.shape[0], image.shape[1], self.side, rng, wanted.crop)
         if rng.random() < self.settings.flip:
             matrix = mirrored(matrix, self.side)
@@ -192,7 +196,7 @@ class MaskLoader(ItemLoader[MaskBatch]):
     def _warped(
         self, index: int, rng: np.random.Generator, scale: tuple[float, float], placed: bool
     ) -> tuple[Image, Image]:
-        image, mask = self.decoded[index]
+        image, mask = self.decoded(index)
         matrix = scale_crop(image.shape[0], image.shape[1], self.side, rng, scale)
         if not placed:
             matrix[:2, 2] = 0
