@@ -38,9 +38,8 @@ def main() -> int:
 
 
 def judged(result: dict[str, Any]) -> int:
-    print(
-        f"  {'for':12} {'runs on':12} {'> 1 step':>9} {'score':>8} {'box px':>8} {result['measure']:>8} {'reference':>9}"
-    )
+    titles = f"{'> 1 step':>9} {'score':>8} {'box px':>8} {result['measure']:>8} {'reference':>9}"
+    print(f"  {'for':12} {'runs on':12} {titles}")
     worst, ran = 0.0, 0
     for row in result["rows"]:
         if "value" not in row:
