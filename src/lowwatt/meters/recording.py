@@ -52,6 +52,12 @@ class Recording:
     values: list[tuple[float, ...]] = field(default_factory=list)
     failures: list[tuple[float, str]] = field(default_factory=list)
 
+    def check(self) -> None:
+        """ToolError where the meter gave nothing while the run lasted."""
+        if not self.times or self.times[-1] <= self.begin < self.end:
+            why = self.failures[-1][1] if self.failures else "it was not read"
+            raise ToolError("the meter gave no reading during the run", where=self.meter, why=why)
+
     @property
     def seconds(self) -> float:
         """Length of the run."""
@@ -69,10 +75,8 @@ class Recording:
 
     @property
     def joules(self) -> dict[str, float]:
-        """Energy of each rail. ToolError where the meter gave nothing while the run lasted."""
-        if not self.times or self.times[-1] <= self.begin < self.end:
-            why = self.failures[-1][1] if self.failures else "it was not read"
-            raise ToolError("the meter gave no reading during the run", where=self.meter, why=why)
+        """Energy of each rail; raises as `check` does."""
+        self.check()
         ends = np.array([self.begin, self.end])
         found = self._integral() if self.kind == "watts" else np.diff(self._at(ends, extend=True), axis=0)[0]
         return {rail.name: float(energy) for rail, energy in zip(self.rails, found, strict=True)}

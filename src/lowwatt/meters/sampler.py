@@ -12,6 +12,8 @@ from lowwatt.errors import ToolError
 from lowwatt.meters.base import Meter
 from lowwatt.meters.recording import Recording
 
+_WANDER = (math.sqrt(5) - 1) / 2
+"""Multiples of the golden ratio, without their whole part, fill an interval evenly and never repeat."""
 STUCK = 10.0
 """Seconds that the end of a run waits for a read under way; a driver that hangs longer is left behind."""
 
@@ -41,7 +43,10 @@ def measure(meter: Meter, interval: float | None = None) -> Iterator[Recording]:
 
 
 class _Sampler(threading.Thread):
-    """Reads at a fixed pace; what came late is not made up for by more reads."""
+    """One read in each interval, at a place that wanders through it; what came late is not made up for by more reads.
+
+    At the same place each time, a load that changes in step with the reads (frames do) would be seen in one state only.
+    """
 
     def __init__(self, meter: Meter, interval: float) -> None:
         super().__init__(name=f"meter {meter.name}", daemon=True)
@@ -49,10 +54,11 @@ class _Sampler(threading.Thread):
         self.recording = Recording(meter.name, meter.kind, meter.how, meter.rails, meter.provenance, interval)
 
     def run(self) -> None:
-        due = time.monotonic() + self._interval
-        while not self._done.wait(max(0.0, due - time.monotonic())):
-            self._sample()
-            due = max(due + self._interval, time.monotonic())
+        begin, count = time.monotonic(), 0
+        while not self._done.wait(max(0.0, begin + self._interval * (count + count * _WANDER % 1) - time.monotonic())):
+            if count:
+                self._sample()
+            count = max(count + 1, int((time.monotonic() - begin) / self._interval))
 
     def first(self) -> None:
         """The read before the run, which has to succeed."""

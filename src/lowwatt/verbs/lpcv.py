@@ -80,7 +80,7 @@ def run_contest(
     if data is not None:
         run.found = [(image, relabelled(one, data.labels)) for image, one in run.found]
     taken = _time(subject, len(chosen), run.seconds)
-    energy = gauge.over(taken["seconds"], len(chosen)) if isinstance(gauge, Computed) else run.energy
+    energy, why = _spent(gauge, run, taken["seconds"], len(chosen))
     report = {
         "model": str(file),
         "backend": subject.backend,
@@ -89,7 +89,7 @@ def run_contest(
         "detections": sum(len(found) for _, found in run.found),
         "time": taken,
         "energy": None if energy is None else _energy(energy, len(chosen)),
-        "why_no_energy": absent,
+        "why_no_energy": why or absent,
         "ap": None if data is None else _ap(data, run.found),
     }
     report |= _score(report, energy)
@@ -196,6 +196,19 @@ def _time(subject: _Subject, images: int, wall: float) -> dict[str, Any]:
         "provenance": provenance,
         "wall_seconds": wall,
     }
+
+
+def _spent(meter: Meter | None, run: _Run, seconds: float, images: int) -> tuple[Recording | None, str]:
+    """The energy of the run, or why it is not known; a run of hours does not end in an error for that."""
+    energy = run.energy
+    try:
+        if isinstance(meter, Computed):
+            energy = meter.over(seconds, images)
+        if energy is not None:
+            energy.check()
+    except ToolError as error:
+        return None, f"{error.what}: {error.why}"
+    return energy, ""
 
 
 def _energy(energy: Recording, images: int) -> dict[str, Any]:
