@@ -251,6 +251,27 @@ def test_a_broken_off_write_leaves_no_file(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "results.json").read_text()) == []
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_the_run(
+    detector: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lowwatt.verbs.lpcv._run", lambda *_: pytest.fail("it ran"))
+    with pytest.raises(ToolError, match="cannot write"):
+        run_contest(str(images), detector, detector / "out")
+
+
+def test_an_old_report_does_not_stand_beside_new_results(
+    detector: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise ToolError("cannot write the file")
+
+    run_contest(str(images), detector, tmp_path / "out")
+    monkeypatch.setattr("lowwatt.verbs.lpcv.write_xml", full)
+    with pytest.raises(ToolError):
+        run_contest(str(images), detector, tmp_path / "out")
+    assert not (tmp_path / "out/report.json").exists()
+
+
 def test_power_lists_and_records(lowwatt: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lowwatt.meters.MEASURED", ("pmbus", "nvml"))
     monkeypatch.setitem(sys.modules, "pynvml", None)

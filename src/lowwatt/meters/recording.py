@@ -138,7 +138,8 @@ class Recording:
 
     def _integral(self) -> NDArray[np.float64]:
         times, values = self._knots()
-        return (np.diff(times)[:, None] * (values[1:] + values[:-1]) / 2).sum(0)
+        areas: NDArray[np.float64] = np.diff(times)[:, None] * (values[1:] + values[:-1]) / 2
+        return np.asarray(areas.sum(axis=0))
 
     def _knots(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Times from the exact begin to the exact end, and the values at them."""

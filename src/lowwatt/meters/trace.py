@@ -29,13 +29,14 @@ def save_trace(recording: Recording, path: str | Path) -> None:
     """
     times, watts = recording.power()
     rails = [{"name": r.name, "feeds": r.feeds, "within": r.within, "alias": r.alias} for r in recording.rails]
-    rows = [[moment, *values] for moment, values in zip(times.tolist(), watts.tolist(), strict=True)]
+    rows: list[list[Any]] = [[moment, *values] for moment, values in zip(times.tolist(), watts.tolist(), strict=True)]
     rows += [[gap.start + gap.seconds / 2, *("" for _ in rails)] for gap in recording.gaps]
     text = io.StringIO()
     text.write(f"# {json.dumps({'provenance': recording.provenance, 'rails': rails})}\n")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([TIME, *(rail.name for rail in recording.rails)])
-    writer.writerows(sorted(rows, key=lambda row: row[0]))
+    rows.sort(key=lambda row: row[0])
+    writer.writerows(rows)
     write_text(path, text.getvalue())
 
 
@@ -139,8 +140,9 @@ def _rails(about: dict[str, Any], header: Sequence[str]) -> Iterator[Rail]:
     known = {row.get("name"): row for row in said if isinstance(row, dict)} if isinstance(said, list) else {}
     for name in header:
         row = known.get(name, {})
-        within = row.get("within") if isinstance(row.get("within"), list) else []
-        yield Rail(name, str(row.get("feeds", "")), tuple(map(str, within)), str(row.get("alias", "")))
+        within = row.get("within")
+        inside = tuple(map(str, within)) if isinstance(within, list) else ()
+        yield Rail(name, str(row.get("feeds", "")), inside, str(row.get("alias", "")))
 
 
 def _said(about: dict[str, Any]) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lowwatt.errors import ToolError
-from lowwatt.evaluate.contest import ContestImage, contest_ids, list_images, write_json, write_xml
-from lowwatt.files import write_text
+from lowwatt.evaluate.contest import ContestImage, Found, contest_ids, list_images, write_json, write_xml
+from lowwatt.files import exclusive, write_text
 from lowwatt.meters import Computed, Meter, Recording, measure, open_meter
 from lowwatt.recipe import DataSettings
 from lowwatt.types import Detections
@@ -24,7 +24,6 @@ from lowwatt.verbs.evaluate import CONF, IOU, MAX_DET, relabelled, split_for
 if TYPE_CHECKING:
     from lowwatt.compiler import Program
     from lowwatt.data.coco import CocoData
-    from lowwatt.ir.graph import Graph
     from lowwatt.runtime import Engine
 
 RESULTS, RESULTS_XML, REPORT = "results.json", "results.xml", "report.json"
@@ -66,8 +65,9 @@ def run_contest(
     """Run, write results.json, results.xml and report.json into `out`, and give the report.
 
     All stages work at the same time, at the settings of every accuracy in this project. On the simulator the time is
-    the target's, which the compiler models, and so is the energy; elsewhere both are this machine's. An unreadable
-    image counts as one without detections. The first `warm_up` images run once before the clock starts. With
+    the target's, which the compiler models, and so is the energy; elsewhere both are this machine's. `target` is what
+    a graph is compiled for there (a program only where it is named). An unreadable image counts as one without
+    detections. The first `warm_up` images run once before the clock starts. With
     `annotations` (COCO json, whose file names lie in `images`) these say which images count, and there is an AP.
     """
     file = model or packaged_model()
@@ -76,27 +76,25 @@ def run_contest(
     listed = list_images(images) if data is None else [ContestImage(image.id, image.path) for image in data.images]
     chosen = listed[: limit or None]
     gauge, absent = _meter(meter, rails, subject, target)
-    run = _run(subject.engine, chosen, gauge, warm_up, progress)
-    if data is not None:
-        run.found = [(image, relabelled(one, data.labels)) for image, one in run.found]
-    taken = _time(subject, len(chosen), run.seconds)
-    energy, why = _spent(gauge, run, taken["seconds"], len(chosen))
-    report = {
-        "model": str(file),
-        "backend": subject.backend,
-        "images": len(chosen),
-        "failed": run.failed,
-        "detections": sum(len(found) for _, found in run.found),
-        "time": taken,
-        "energy": None if energy is None else _energy(energy, len(chosen)),
-        "why_no_energy": why or absent,
-        "ap": None if data is None else _ap(data, run.found),
-    }
-    report |= _score(report, energy)
-    ids = _ids(subject.engine) if data is None else data.category_ids
-    write_json(out / RESULTS, run.found, ids)
-    write_xml(out / RESULTS_XML, run.found, ids, taken["seconds"], None if energy is None else energy.total)
-    write_text(out / REPORT, json.dumps(report, indent=1) + "\n")  # last: it says that the others are whole
+    with exclusive(out):  # where nothing can be written, that is told before the run
+        run = _run(subject.engine, chosen, gauge, warm_up, progress)
+        if data is not None:
+            run.found = [(image, relabelled(one, data.labels)) for image, one in run.found]
+        taken = _time(subject, len(chosen), run.seconds)
+        energy, why = _spent(gauge, run, taken["seconds"], len(chosen))
+        report = {
+            "model": str(file),
+            "backend": subject.backend,
+            "images": len(chosen),
+            "failed": run.failed,
+            "detections": sum(len(found) for _, found in run.found),
+            "time": taken,
+            "energy": None if energy is None else _energy(energy, len(chosen)),
+            "why_no_energy": why or absent,
+            "ap": None if data is None else _ap(data, run.found),
+        }
+        report |= _score(report, energy)
+        _write(out, run.found, _ids(subject.engine) if data is None else data.category_ids, report)
     return report
 
 
@@ -106,6 +104,7 @@ def run_contest(
 def _open(model: Path, backend: str, target: str) -> _Subject:
     from lowwatt.compiler import Program
     from lowwatt.compiler import compile as compile_graph
+    from lowwatt.ir import meta
     from lowwatt.ir.graph import Graph
     from lowwatt.loading import load, load_graph
     from lowwatt.runtime import Engine
@@ -114,19 +113,13 @@ def _open(model: Path, backend: str, target: str) -> _Subject:
     network: Any = load(model)
     if not isinstance(network, (Graph, Program)):
         network = load_graph(model)
-    name = choose_backend(backend, _graph(network).is_quantized)
-    if name == "simulator" and isinstance(network, Graph):
-        from lowwatt.ir import meta
-
-        network = network if meta.has_head(network) else with_head(network)
-        network = compile_graph(network, target or DEFAULT_TARGET)
+    name = choose_backend(backend, getattr(network, "graph", network).is_quantized)
+    if name == "simulator" and (target or isinstance(network, Graph)):
+        graph = getattr(network, "graph", network)
+        graph = graph if meta.has_head(graph) else with_head(graph)
+        network = compile_graph(graph, target or DEFAULT_TARGET)
     engine = Engine(network, name, conf=CONF, iou=IOU, max_det=MAX_DET)
     return _Subject(engine, name, network if name == "simulator" else None)
-
-
-def _graph(network: Graph | Program) -> Graph:
-    graph: Graph = getattr(network, "graph", network)
-    return graph
 
 
 def _labelled(images: str, annotations: Path | None, labels: Sequence[str], limit: int) -> CocoData | None:
@@ -233,6 +226,15 @@ def _score(report: dict[str, Any], energy: Recording | None) -> dict[str, Any]:
     if lacking or energy is None:
         return {"score": None, "why_no_score": f"a score needs {' and '.join(lacking)}"}
     return {"score": score(ap=report["ap"], energy_j=energy.total, fps=report["time"]["fps"]), "why_no_score": ""}
+
+
+def _write(out: Path, found: Found, ids: Sequence[int], report: dict[str, Any]) -> None:
+    """The three files; a report is there only while it belongs to the other two, which are then whole."""
+    energy = report["energy"]
+    (out / REPORT).unlink(missing_ok=True)
+    write_json(out / RESULTS, found, ids)
+    write_xml(out / RESULTS_XML, found, ids, report["time"]["seconds"], energy and energy["joules"])
+    write_text(out / REPORT, json.dumps(report, indent=1) + "\n")
 
 
 def _ids(engine: Engine) -> tuple[int, ...]:
