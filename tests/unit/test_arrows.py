@@ -15,6 +15,7 @@ ORDER = [
     "letterbox",
     "ir",
     "targets",
+    "meters",
     "quant",
     "compiler",
     "sim",
@@ -23,7 +24,7 @@ ORDER = [
     "runtime",
 ]
 ORDER += ["evaluate", "verbs", "cli"]
-TORCH_FREE = ["ir", "targets", "compiler", "sim", "backends", "runtime", "evaluate"]
+TORCH_FREE = ["ir", "targets", "meters", "compiler", "sim", "backends", "runtime", "evaluate"]
 MAY_USE_TRAINING = {"verbs", "cli", "loading", "models", "data", "training", "quant", "capture"}
 PAIRS = {("quant", "compiler")}
 """Neighbours of one rank: quant and compiler do not know each other."""
