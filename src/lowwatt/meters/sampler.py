@@ -1,4 +1,4 @@
-"""measure: read a meter while something runs, at a fixed pace, on a thread of its own."""
+"""measure: read a meter while something runs, once an interval, on a thread of its own."""
 
 from __future__ import annotations
 
