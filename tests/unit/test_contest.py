@@ -306,3 +306,9 @@ def test_small_pictures_do_not_hang_on_numpy_types(tmp_path: Path, detector: Pat
     """The report is plain json: no array scalars."""
     report = run_contest(str(images), detector, tmp_path / "out", limit=1, warm_up=0)
     assert not any(isinstance(value, np.generic) for value in report.values()) and report["images"] == 1
+
+
+def test_a_folder_that_is_not_there_is_no_run(tmp_path: Path) -> None:
+    """A wrong name must not end as a report of one failed image."""
+    with pytest.raises(ToolError, match="no images here"):
+        list_images(tmp_path / "nowhere")

@@ -35,8 +35,8 @@ def list_images(source: str | Path) -> list[ContestImage]:
     """
     still = [Path(str(image)) for image in images_of(source) if not is_live(image) and not is_video(image)]
     paths = [path for path in still if not path.is_dir()]
-    if not paths:
-        raise ToolError("no images here", where=str(source))
+    if not any(path.exists() for path in paths):
+        raise ToolError("no images here", where=str(source), hint="name a folder, a file or a pattern")
     numbers = [int(path.stem) for path in paths if path.stem.isdecimal()]
     if len(set(numbers)) == len(paths):
         return [ContestImage(number, path) for number, path in sorted(zip(numbers, paths, strict=True))]
