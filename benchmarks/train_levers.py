@@ -1,8 +1,8 @@
 """AP50:95 on val of our default recipe with one setting changed at a time: which lever is worth its name.
 
 The same data, size, epochs, batch and seeds for each; final averaged weights, confidence 0.01, NMS 0.65. A lever is a
-setting of the recipe, or several with semicolons between. The bar is the default recipe's: no lever may be better by more than
-the seeds differ, or it ought to be the default.
+setting of the recipe, or several with semicolons between. The bar is the default recipe's: no lever may be better by
+more than the seeds differ, or it ought to be the default.
 
     python benchmarks/train_levers.py --data bccd --epochs 40 --warmup 3 --plain 5 [--seeds 0 1] \
         [--lever model.head=shared] [--lever train.mixup=0.5] [--lever distill.teacher=yolox_nano.onnx]
