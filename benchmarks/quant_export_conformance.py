@@ -23,6 +23,8 @@ import numpy as np
 from verdict import conclude
 
 import lowwatt
+from lowwatt.backends.ncnn import open_ncnn
+from lowwatt.backends.openvino import open_openvino
 from lowwatt.errors import ToolError
 from lowwatt.ir import meta, ncnn, onnx_deploy, onnx_qdq, onnx_qdq_fast
 from lowwatt.ir.agreement import Agreement
@@ -35,8 +37,6 @@ from lowwatt.quant.scheme import Scheme, load_scheme, scheme_names
 from lowwatt.recipe import DataSettings
 from lowwatt.types import Array
 from lowwatt.verbs.data import calibration_batches, open_split
-from lowwatt.verbs.export_ncnn import open_ncnn
-from lowwatt.verbs.export_runtimes import open_openvino
 
 BAR = 0.01
 """Share of elements that may differ by more than one step."""

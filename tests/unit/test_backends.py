@@ -4,23 +4,47 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lowwatt.backends import available, backend_names, open_backend
+from lowwatt.backends import Backend, available, backend_names, open_backend
+from lowwatt.compiler import compile
 from lowwatt.errors import ToolError
 from lowwatt.ir import xmodel
 from lowwatt.ir.graph import Graph
+from lowwatt.targets import load_target
 from lowwatt.types import QuantParams
 from small_detector import picture, small_detector
+from vart_stand_in import install
 
 core = pytest.importorskip("lowwatt._core")
 CASES = Path(__file__).parent.parent / "golden" / "cases"
-QUANTIZED = ["reference", "core", "simulator", "onnxruntime"]
+QUANTIZED = ["reference", "core", "simulator", "mixed", "onnxruntime", "openvino", "vart", "pynq"]
+"""Backends that give the DPU's integers exactly; vart and pynq on a stand-in for the board."""
+OF_PROGRAMS = ("mixed", "vart", "pynq")
 Q = QuantParams.power_of_two
+
+
+@pytest.fixture
+def board(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A machine that is the board, with the bit file of its DPU in the working folder."""
+    install(monkeypatch, load_target("ultra96v2-lpcv"))
+    (tmp_path / "dpu.bit").touch()
+    monkeypatch.chdir(tmp_path)
+    yield
+
+
+def opened(name: str, graph: Graph) -> Backend:
+    """The graph on a backend, compiled where it takes programs; skips where its runtime is not installed."""
+    status = next(one for one in available() if one.name == name)
+    if not status.usable:
+        pytest.skip(f"{name}: {status.why}")
+    return open_backend(name, compile(graph) if name in OF_PROGRAMS else graph)
 
 
 def conv(graph: Graph, name: str, source: str, out: int, kernel: int, seed: int, **attrs: Any) -> str:
@@ -66,11 +90,12 @@ def random_block(seed: int) -> Graph:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("name", QUANTIZED[1:])
+@pytest.mark.usefixtures("board")
 def test_equals_the_reference(name: str, seed: int) -> None:
     graph = random_block(seed)
     x = np.random.default_rng(seed).integers(-128, 128, (1, 12, 10, 3)).astype(np.int8)
     expected = open_backend("reference", graph).run({"x": x})
-    found = open_backend(name, graph).run({"x": x})
+    found = opened(name, graph).run({"x": x})
     assert list(found) == graph.outputs
     for output, value in expected.items():
         assert found[output].dtype == np.int8 and len(np.unique(value)) > 20
@@ -78,10 +103,11 @@ def test_equals_the_reference(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", QUANTIZED)
+@pytest.mark.usefixtures("board")
 def test_real_values_and_batches(name: str) -> None:
     """Real inputs are quantized with ties upward; three images equal one after the other."""
     graph = small_detector()
-    backend = open_backend(name, graph)
+    backend = opened(name, graph)
     rng = np.random.default_rng(0)
     real = rng.integers(0, 256, (3, 32, 48, 1)).astype(np.float32)
     whole = backend.run({"images": real})
@@ -93,8 +119,31 @@ def test_real_values_and_batches(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", QUANTIZED)
+@pytest.mark.usefixtures("board")
+def test_two_threads_at_once(name: str) -> None:
+    """Whoever shares a backend gets his own outputs: it does one image after the other, or keeps them apart."""
+    graph = small_detector()
+    backend, images = opened(name, graph), np.random.default_rng(1).integers(-128, 128, (2, 4, 1, 32, 48, 1))
+    wanted = [[open_backend("reference", graph).run({"images": one}) for one in four] for four in images]
+    found: list[list[dict[str, np.ndarray]]] = [[], []]
+
+    def work(number: int) -> None:
+        found[number] = [backend.run({"images": one}) for one in images[number]]
+
+    threads = [Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for ours, theirs in zip([*found[0], *found[1]], [*wanted[0], *wanted[1]], strict=True):
+        for output in graph.outputs:
+            np.testing.assert_array_equal(ours[output], theirs[output])
+
+
+@pytest.mark.parametrize("name", QUANTIZED)
+@pytest.mark.usefixtures("board")
 def test_names_and_quantization_are_told(name: str) -> None:
-    backend = open_backend(name, small_detector())
+    backend = opened(name, small_detector())
     assert (backend.inputs, backend.outputs, backend.name) == (("images",), ("cls", "box", "obj"), name)
     assert backend.quants == {"images": Q(-1), "cls": Q(4), "box": Q(4), "obj": Q(0)}
 
@@ -109,9 +158,11 @@ def test_names_and_quantization_are_told(name: str) -> None:
         ({"images": np.full((1, 32, 48, 1), 200)}, "out of range"),
     ],
 )
+@pytest.mark.usefixtures("board")
 def test_wrong_inputs(name: str, inputs: dict[str, np.ndarray], message: str) -> None:
+    backend = opened(name, small_detector())
     with pytest.raises(ToolError, match=message):
-        open_backend(name, small_detector()).run(inputs)
+        backend.run(inputs)
 
 
 @pytest.mark.parametrize("name", ["reference", "core", "simulator"])
@@ -121,8 +172,9 @@ def test_a_float_graph_is_refused(name: str) -> None:
     assert "onnxruntime" in error.value.hint
 
 
-def test_a_float_graph_runs_on_onnxruntime() -> None:
-    backend = open_backend("onnxruntime", small_detector(quantized=False))
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "ncnn"])
+def test_a_float_graph_runs(name: str) -> None:
+    backend = opened(name, small_detector(quantized=False))
     image = picture((1, 2)).astype(np.float32).reshape(1, 32, 48, 1)
     outputs = backend.run({"images": np.concatenate([image, image])})
     brightness = np.full((4, 6), -60.0)
@@ -179,17 +231,43 @@ def test_unknown_names_and_sources() -> None:
         open_backend("onnx", small_detector())
     assert "onnxruntime" in error.value.hint
     for name in backend_names():
-        with pytest.raises(ToolError, match="cannot run this"):
+        with pytest.raises(ToolError, match=r"cannot run this|runs programs"):
             open_backend(name, 17)
+
+
+@pytest.mark.parametrize("name", backend_names())
+def test_a_runtime_that_is_not_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its status says how to get it, and so does the error of whoever opens it all the same."""
+    status = next(one for one in available() if one.name == name)
+    assert status.why and (status.usable or status.how_to_install)
+    if not status.usable:
+        with pytest.raises(ToolError, match=f"{name} backend is not usable here") as error:
+            open_backend(name, compile(small_detector()))
+        assert error.value.hint == status.how_to_install
 
 
 def test_availability(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [status.name for status in available()] == list(backend_names())
-    assert all(status.usable and status.why for status in available())
+    usable = {status.name for status in available() if status.usable}
+    assert usable >= {"reference", "core", "simulator", "mixed", "onnxruntime"}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     missing = {status.name: status for status in available()}
     assert missing["reference"].usable and not missing["core"].usable
     assert "pip install" in missing["onnxruntime"].how_to_install
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+@pytest.mark.parametrize("name", ["cuda", "tensorrt"])
+def test_a_gpu_that_does_not_start_is_not_the_cpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime itself would go on with the CPU and a line on stderr."""
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("there is a GPU")
+    listed = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    with pytest.raises(ToolError, match=f"{name} (cannot open|backend does not start)"):
+        open_backend(name, small_detector())
 
 
 # -- the golden vectors ----------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ import onnxruntime
 import pytest
 
 from export_graphs import images, random_yolox, target_graph
+from lowwatt.backends.ncnn import open_ncnn
+from lowwatt.backends.openvino import open_openvino
 from lowwatt.errors import ToolError
 from lowwatt.ir import meta, ncnn, onnx_deploy, onnx_qdq, store
 from lowwatt.ir.graph import Graph
@@ -24,8 +26,6 @@ from lowwatt.quant.scheme import load_scheme, scheme_names
 from lowwatt.types import QuantParams
 from lowwatt.verbs.dry_run import dry_run
 from lowwatt.verbs.export import FORMATS, export_file, export_graph
-from lowwatt.verbs.export_ncnn import open_ncnn
-from lowwatt.verbs.export_runtimes import open_openvino
 
 NETWORKS = {"targets": target_graph, "yolox": random_yolox}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from typing import Any
 
 from lowwatt.backends.base import Backend, BackendStatus, Part, parts_of
@@ -12,12 +11,19 @@ from lowwatt.errors import ToolError, did_you_mean
 __all__ = ["Backend", "BackendStatus", "Part", "available", "backend_names", "open_backend", "parts_of"]
 
 _BACKENDS = {
-    "reference": ("lowwatt.backends.reference", "ReferenceBackend"),
-    "core": ("lowwatt.backends.core", "CoreBackend"),
-    "simulator": ("lowwatt.backends.simulator", "SimulatorBackend"),
-    "onnxruntime": ("lowwatt.backends.onnxruntime", "OnnxRuntimeBackend"),
-    "mixed": ("lowwatt.backends.mixed", "MixedBackend"),
+    "reference": ("reference", "ReferenceBackend"),
+    "core": ("core", "CoreBackend"),
+    "simulator": ("simulator", "SimulatorBackend"),
+    "mixed": ("mixed", "MixedBackend"),
+    "onnxruntime": ("onnxruntime", "OnnxRuntimeBackend"),
+    "openvino": ("openvino", "OpenVinoBackend"),
+    "ncnn": ("ncnn", "NcnnBackend"),
+    "cuda": ("gpu", "CudaBackend"),
+    "tensorrt": ("gpu", "TensorRtBackend"),
+    "vart": ("vart", "VartBackend"),
+    "pynq": ("vart", "PynqBackend"),
 }
+"""Name → its file here and its class there, which opens a network and tells its `status`."""
 
 
 def backend_names() -> tuple[str, ...]:
@@ -28,9 +34,10 @@ def backend_names() -> tuple[str, ...]:
 def open_backend(name: str, source: Any, **options: Any) -> Backend:
     """Open a network on a backend.
 
-    `source` is a Graph or a Program; for onnxruntime also the path of an ONNX file; for mixed a Program. `options` go
-    to the backend (core: isa; simulator: fidelity; onnxruntime: optimise, threads; mixed: dpu, host). ToolError for an
-    unknown name, or a network that the backend does not take.
+    `source` is a Graph or a Program; for onnxruntime also the path of an ONNX file; for mixed, vart and pynq a Program.
+    `options` go to the backend (core: isa; simulator: fidelity; onnxruntime, cuda, tensorrt: optimise, threads;
+    openvino: int8, threads; ncnn: threads; mixed: dpu, host; vart: xmodel, host; pynq: overlay too). ToolError for an
+    unknown name, a network that the backend does not take, and a backend that is not usable here.
 
     >>> open_backend("referense", None)
     Traceback (most recent call last):
@@ -40,29 +47,15 @@ def open_backend(name: str, source: Any, **options: Any) -> Backend:
     """
     if name not in _BACKENDS:
         raise ToolError(f"unknown backend {name}", hint=did_you_mean(name, _BACKENDS))
-    module, kind = _BACKENDS[name]
-    backend: Backend = getattr(importlib.import_module(module), kind)(source, **options)
+    backend: Backend = _kind(name)(source, **options)
     return backend
 
 
 def available() -> list[BackendStatus]:
     """Every backend, with whether it can be used on this machine."""
-    return [_status(name) for name in _BACKENDS]
+    return [_kind(name).status() for name in _BACKENDS]
 
 
-def _status(name: str) -> BackendStatus:
-    if name in ("onnxruntime", "mixed"):
-        return _module_status(name, "onnxruntime", "pip install onnxruntime")
-    if name in ("core", "simulator"):
-        return _module_status(name, "lowwatt._core", "pip install . with a C++17 compiler")
-    return BackendStatus(name, True, "NumPy")
-
-
-def _module_status(name: str, module: str, how: str) -> BackendStatus:
-    if importlib.util.find_spec(module) is None:
-        return BackendStatus(name, False, f"the module {module} is not installed", how)
-    try:
-        version = getattr(importlib.import_module(module), "__version__", "")
-    except ImportError as error:
-        return BackendStatus(name, False, f"{module} does not load: {error}", how)
-    return BackendStatus(name, True, f"{module} {version}".strip())
+def _kind(name: str) -> Any:
+    file, kind = _BACKENDS[name]
+    return getattr(importlib.import_module(f"lowwatt.backends.{file}"), kind)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -52,6 +54,22 @@ class BackendStatus:
     usable: bool
     why: str
     how_to_install: str = ""
+
+    def require(self) -> None:
+        """ToolError where it cannot be used, with how to get it."""
+        if not self.usable:
+            raise ToolError(f"the {self.name} backend is not usable here", why=self.why, hint=self.how_to_install)
+
+
+def module_status(name: str, module: str, how: str) -> BackendStatus:
+    """Of a backend that needs a module: whether it is installed and loads, and its version."""
+    if importlib.util.find_spec(module) is None:
+        return BackendStatus(name, False, f"the module {module} is not installed", how)
+    try:
+        version = getattr(importlib.import_module(module), "__version__", "")
+    except ImportError as error:
+        return BackendStatus(name, False, f"{module} does not load: {error}", how)
+    return BackendStatus(name, True, f"{module} {version}".strip())
 
 
 def graph_of(source: Any, backend: str) -> Graph:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lowwatt.backends.base import quantized_graph_of, quants_of
+from lowwatt.backends.base import BackendStatus, module_status, quantized_graph_of, quants_of
 from lowwatt.backends.kernels import build_kernel, load_core
 from lowwatt.backends.site import Kernel
 from lowwatt.ir import interpreter
@@ -48,6 +48,11 @@ class CoreBackend:
         if kernel is None:
             return interpreter.evaluate(self.graph, node, values)
         return kernel([values[name] for name in node.inputs if name in values])
+
+    @classmethod
+    def status(cls) -> BackendStatus:
+        """Whether the core was compiled."""
+        return module_status(cls.name, "lowwatt._core", "pip install . with a C++17 compiler")
 
 
 def _last_use(graph: Graph) -> dict[str, list[str]]:

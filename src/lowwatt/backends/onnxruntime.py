@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lowwatt.backends.base import graph_of, quants_of
+from lowwatt.backends.base import BackendStatus, module_status
+from lowwatt.backends.file_backend import FileBackend
 from lowwatt.errors import ToolError, did_you_mean
-from lowwatt.ir import interpreter, onnx_qdq
-from lowwatt.ir.graph import Graph
-from lowwatt.types import Array, QuantParams
+from lowwatt.ir.onnx_qdq import Runner
+from lowwatt.types import Array
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(FileBackend):
     """`source` is a Graph or Program, or the path of an ONNX file.
 
     A graph answers as on every other backend: NHWC, raw integers where quantized. A quantized one runs as QDQ with
@@ -26,70 +25,71 @@ class OnnxRuntimeBackend:
     """
 
     name = "onnxruntime"
+    providers: tuple[Any, ...] = ("CPUExecutionProvider",)
+    """Who runs the nodes, the first choice first; names, or names with their options."""
 
     def __init__(self, source: Any, *, optimise: bool | None = None, threads: int = 0) -> None:
-        self._threads = threads
+        self._threads, self._optimise = threads, optimise
+        self._entries: Sequence[Any] = ()
         if isinstance(source, (str, Path)):
-            self.graph: Graph | None = None
-            self._session = self._open(Path(source), optimise is not False)
-            self.inputs = tuple(value.name for value in self._session.get_inputs())
-            self.outputs = tuple(value.name for value in self._session.get_outputs())
-            self.quants: dict[str, QuantParams | None] = dict.fromkeys((*self.inputs, *self.outputs))
-            return
-        self.graph = graph = graph_of(source, self.name)
-        self.inputs, self.outputs = tuple(graph.inputs), tuple(graph.outputs)
-        self.quants = quants_of(graph)
-        self._session = self._open_graph(graph, optimise)
+            self._take_file(Path(source))
+        else:
+            super().__init__(source)
+
+    def _take_file(self, path: Path) -> None:
+        """Somebody's file, with its own names."""
+        self.status().require()
+        session = self._open(path, self._optimise is not False)
+        self._entries = session.get_inputs()
+        self._runner = lambda feeds, names: _feed(session, feeds, names)
+        self.inputs = tuple(value.name for value in self._entries)
+        self.outputs = tuple(value.name for value in session.get_outputs())
+        self.quants = dict.fromkeys((*self.inputs, *self.outputs))
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name."""
-        if self.graph is None:
-            return self._feed(_checked(inputs, self._session.get_inputs()))
-        return interpreter.in_batches(self.graph, inputs, self._run_graph)
-
-    def _run_graph(self, values: dict[str, Array]) -> dict[str, Array]:
-        assert self.graph is not None
-        feeds = {name: onnx_qdq.to_onnx(self.graph.tensor(name), value) for name, value in values.items()}
-        found = self._feed(feeds)
-        return {name: onnx_qdq.from_onnx(self.graph.tensor(name), found[name]) for name in self.outputs}
-
-    def _feed(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        try:
-            found = self._session.run(list(self.outputs), dict(feeds))
-        except Exception as error:  # onnxruntime's own exception types are not public
-            raise ToolError("onnxruntime refused to run the network", why=str(error).strip()) from None
+        if not self._entries:
+            return super().run(inputs)
+        found = self._runner(_checked(inputs, self._entries), self.outputs)
         return dict(zip(self.outputs, found, strict=True))
 
-    def _open_graph(self, graph: Graph, optimise: bool | None) -> Any:
-        quantized = graph.has_integers
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "graph.onnx"
-            _write(graph, path, quantized)
-            return self._open(path, not quantized if optimise is None else optimise)
+    def open_file(self, path: Path) -> Runner:
+        """A graph's file: the optimiser's fusions round elsewhere than a quantized one says."""
+        session = self._open(path, not self.graph.has_integers if self._optimise is None else self._optimise)
+        return lambda feeds, names: _feed(session, feeds, names)
 
     def _open(self, path: Path, optimise: bool) -> Any:
-        import onnxruntime
-
         if not path.is_file():
             raise ToolError("no such file", where=str(path))
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised
         options.intra_op_num_threads = self._threads
         level = onnxruntime.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
+        return self._create(str(path), options)
+
+    def _create(self, path: str, options: Any) -> Any:
+        import onnxruntime
+
         try:
-            return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise ToolError("onnxruntime cannot open the model", where=str(path), why=str(error).strip()) from None
+            return onnxruntime.InferenceSession(path, options, providers=list(self.providers))
+        except Exception as error:  # onnxruntime's own exception types are not public
+            raise ToolError(f"{self.name} cannot open the model", where=path, why=str(error).strip()) from None
+
+    @classmethod
+    def status(cls) -> BackendStatus:
+        """Whether onnxruntime is installed."""
+        return module_status(cls.name, "onnxruntime", "pip install onnxruntime")
 
 
-def _write(graph: Graph, path: Path, quantized: bool) -> None:
-    if quantized:
-        onnx_qdq.write(graph, path)
-    else:
-        from lowwatt.ir import onnx_writer
-
-        onnx_writer.write(graph, path)
+def _feed(session: Any, feeds: Mapping[str, Array], names: Sequence[str]) -> list[Array]:
+    try:
+        found: list[Array] = session.run(list(names), dict(feeds))
+    except Exception as error:
+        raise ToolError("onnxruntime refused to run the network", why=str(error).strip()) from None
+    return found
 
 
 def _checked(inputs: Mapping[str, Array], entries: Sequence[Any]) -> dict[str, Array]:

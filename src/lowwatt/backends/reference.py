@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lowwatt.backends.base import quantized_graph_of, quants_of
+from lowwatt.backends.base import BackendStatus, quantized_graph_of, quants_of
 from lowwatt.ir import interpreter
 from lowwatt.types import Array
 
@@ -23,3 +23,8 @@ class ReferenceBackend:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name, raw integers."""
         return interpreter.run(self.graph, inputs)
+
+    @classmethod
+    def status(cls) -> BackendStatus:
+        """Always."""
+        return BackendStatus(cls.name, True, "NumPy")
