@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 from lowwatt.backends.base import Backend, BackendStatus, Part, parts_of
@@ -27,8 +28,8 @@ _BACKENDS = {
 
 
 def backend_names() -> tuple[str, ...]:
-    """Names that `open_backend` takes."""
-    return tuple(_BACKENDS)
+    """Names that `open_backend` takes: those whose files are here, which on a board are few."""
+    return tuple(name for name, (file, _) in _BACKENDS.items() if importlib.util.find_spec(f"{__name__}.{file}"))
 
 
 def open_backend(name: str, source: Any, **options: Any) -> Backend:
@@ -45,15 +46,15 @@ def open_backend(name: str, source: Any, **options: Any) -> Backend:
     <BLANKLINE>
     hint: did you mean "reference"?
     """
-    if name not in _BACKENDS:
-        raise ToolError(f"unknown backend {name}", hint=did_you_mean(name, _BACKENDS))
+    if name not in backend_names():
+        raise ToolError(f"unknown backend {name}", hint=did_you_mean(name, backend_names()))
     backend: Backend = _kind(name)(source, **options)
     return backend
 
 
 def available() -> list[BackendStatus]:
     """Every backend, with whether it can be used on this machine."""
-    return [_kind(name).status() for name in _BACKENDS]
+    return [_kind(name).status() for name in backend_names()]
 
 
 def _kind(name: str) -> Any:
