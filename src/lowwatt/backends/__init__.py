@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
+from pathlib import Path
 from typing import Any
 
 from lowwatt.backends.base import Backend, BackendStatus, Part, parts_of
@@ -26,10 +26,13 @@ _BACKENDS = {
 }
 """Name → its file here and its class there, which opens a network and tells its `status`."""
 
+# What `lowwatt bundle` makes for a board has few of the files.
+_BACKENDS = {name: kind for name, kind in _BACKENDS.items() if (Path(__file__).parent / f"{kind[0]}.py").is_file()}
+
 
 def backend_names() -> tuple[str, ...]:
-    """Names that `open_backend` takes: those whose files are here, which on a board are few."""
-    return tuple(name for name, (file, _) in _BACKENDS.items() if importlib.util.find_spec(f"{__name__}.{file}"))
+    """Names that `open_backend` takes."""
+    return tuple(_BACKENDS)
 
 
 def open_backend(name: str, source: Any, **options: Any) -> Backend:
@@ -46,15 +49,15 @@ def open_backend(name: str, source: Any, **options: Any) -> Backend:
     <BLANKLINE>
     hint: did you mean "reference"?
     """
-    if name not in backend_names():
-        raise ToolError(f"unknown backend {name}", hint=did_you_mean(name, backend_names()))
+    if name not in _BACKENDS:
+        raise ToolError(f"unknown backend {name}", hint=did_you_mean(name, _BACKENDS))
     backend: Backend = _kind(name)(source, **options)
     return backend
 
 
 def available() -> list[BackendStatus]:
     """Every backend, with whether it can be used on this machine."""
-    return [_kind(name).status() for name in backend_names()]
+    return [_kind(name).status() for name in _BACKENDS]
 
 
 def _kind(name: str) -> Any:
