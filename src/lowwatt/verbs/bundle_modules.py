@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,18 +22,18 @@ class Imports:
     within: frozenset[str]
 
 
-def board_modules(entries: Iterable[str], root: Path) -> dict[str, Path]:
+def board_modules(entries: Iterable[str], root: Path, without: Collection[str] = ()) -> dict[str, Path]:
     """Modules of ours that `entries` reach, with their files, by name; `root` is the folder of the package.
 
-    A module is left out where its top, or that of a module that it needs, imports a package that no board has: an
-    operator's export, say. Whoever imports such a module within a function must do without it on a board. ToolError
-    comes from nowhere here: ValueError where an entry itself cannot run.
+    A module is left out where its top, or that of a module that it needs, imports a package that no board has, and
+    where `without` names it or its package: whoever imports it within a function must do without it on a board.
+    ValueError where an entry itself cannot run there.
 
     >>> found = board_modules(["lowwatt.runtime.engine"], Path(__file__).parents[1])
     >>> "lowwatt.runtime.pipeline" in found, "lowwatt.capture" in found
     (True, False)
     """
-    walk = _Walk(root)
+    walk = _Walk(root, without)
     left, found = list(entries), dict[str, Path]()
     if foreign := [name for name in left if not walk.runs(name)]:
         raise ValueError(f"{foreign[0]} cannot run on a board")
@@ -49,8 +49,9 @@ def board_modules(entries: Iterable[str], root: Path) -> dict[str, Path]:
 class _Walk:
     """The package's files, and what they import."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, without: Collection[str]) -> None:
         self.files = {_name(path, root): path for path in sorted(root.rglob("*.py"))}
+        self._without = without
         self._runs: dict[str, bool] = {}
 
     def runs(self, name: str) -> bool:
@@ -59,7 +60,8 @@ class _Walk:
             self._runs[name] = True  # for modules that import one another
             top = self.imports(name).top
             foreign = any(_first(other) not in ON_A_BOARD | {PACKAGE} for other in top)
-            self._runs[name] = not foreign and all(self.runs(other) for other in self.ours(top | {name}) - {name})
+            needed = self.ours(top | {name}) - {name}
+            self._runs[name] = name not in self._without and not foreign and all(self.runs(other) for other in needed)
         return self._runs[name]
 
     def ours(self, names: Iterable[str]) -> set[str]:
