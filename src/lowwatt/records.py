@@ -182,7 +182,9 @@ def _number(value: Any, what: str, by_hand: bool) -> int | float:
         try:
             return int(value) if value.strip().isdecimal() else float(value)
         except ValueError:
-            why = f"Input should be a valid {what}, unable to parse string as {'a' if what == 'number' else 'an'} {what}"
+            why = (
+                f"Input should be a valid {what}, unable to parse string as {'a' if what == 'number' else 'an'} {what}"
+            )
             raise WrongValue(why) from None
     if type(value) not in (int, float):
         raise WrongValue(f"Input should be a valid {what}")

@@ -20,8 +20,7 @@ from lowwatt.ir.ops.layout import slices
 from lowwatt.ir.ops.resize import nearest_sources
 from lowwatt.types import Array
 
-
-SLOWER = "NumPy gives the same integers, some hundred times slower"
+SLOWER = "NumPy gives the same integers, ten times slower or more"
 
 
 def load_core() -> Any:

@@ -16,7 +16,9 @@ def bundle(
     out: Annotated[Path, typer.Option("--out", "-o", help="Archive to write (.tar.gz).")] = Path("board.tar.gz"),
     xmodel: Annotated[
         Path | None,
-        typer.Option(help="File for the DPU, from vai_c_xir; by default lowwatt's own (experimental).", show_default=False),
+        typer.Option(
+            help="File for the DPU, from vai_c_xir; by default lowwatt's own (experimental).", show_default=False
+        ),
     ] = None,
     image: Annotated[
         list[Path] | None, typer.Option(help="A picture to take along; repeat for several.", show_default=False)

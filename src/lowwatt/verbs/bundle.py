@@ -155,7 +155,9 @@ def _pictures(bundle: Bundle, program: Program) -> Iterator[tuple[str, bytes]]:
     """Pictures to try: the given ones, and some of the embedded sample set."""
     for number, path in enumerate(bundle.images):
         if not path.is_file() or path.suffix.lower() not in IMAGE_SUFFIXES:
-            raise ToolError("this is no image", where=str(path), hint=f"known suffixes: {' '.join(sorted(IMAGE_SUFFIXES))}")
+            raise ToolError(
+                "this is no image", where=str(path), hint=f"known suffixes: {' '.join(sorted(IMAGE_SUFFIXES))}"
+            )
         yield f"images/{number:03d}-{path.name}", path.read_bytes()
     if bundle.samples:
         from lowwatt.data.sample import make_sample
