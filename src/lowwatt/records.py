@@ -160,7 +160,7 @@ def _flag(value: Any, by_hand: bool) -> bool:
 
 
 def _real(value: Any, by_hand: bool) -> float:
-    found = _number(value, "number", by_hand)
+    found = _number(value, "a", "number", by_hand)
     if not isfinite(found):
         raise WrongValue("Input should be a finite number")
     return float(found)
@@ -171,21 +171,18 @@ def _whole(value: Any, by_hand: bool) -> int:
         return value
     if not by_hand:
         raise WrongValue("Input should be a valid integer")
-    found = _number(value, "integer", by_hand)
+    found = _number(value, "an", "integer", by_hand)
     if not isfinite(found) or found != int(found):
         raise WrongValue("Input should be a valid integer, got a number with a fractional part")
     return int(found)
 
 
-def _number(value: Any, what: str, by_hand: bool) -> int | float:
+def _number(value: Any, article: str, what: str, by_hand: bool) -> int | float:
     if by_hand and isinstance(value, str):
         try:
             return int(value) if value.strip().isdecimal() else float(value)
         except ValueError:
-            why = (
-                f"Input should be a valid {what}, unable to parse string as {'a' if what == 'number' else 'an'} {what}"
-            )
-            raise WrongValue(why) from None
+            raise WrongValue(f"Input should be a valid {what}, unable to parse string as {article} {what}") from None
     if type(value) not in (int, float):
         raise WrongValue(f"Input should be a valid {what}")
     try:

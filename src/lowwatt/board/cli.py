@@ -89,7 +89,7 @@ def _detect(given: argparse.Namespace) -> int:
     import json
 
     from lowwatt.files import write_text
-    from lowwatt.verbs.detect import listed
+    from lowwatt.runtime.results import listed
 
     rows: list[dict[str, Any]] = []
     with closing(_engine(given, conf=given.conf).stream(given.images, save=given.out)) as results:

@@ -7,7 +7,7 @@ fingerprint and stands for array, isa, image_groups and options; `array:` takes 
 from __future__ import annotations
 
 import functools
-import importlib.util
+import importlib
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -30,7 +30,9 @@ def target_names() -> tuple[str, ...]:
     >>> "kv260" in target_names()
     True
     """
-    if importlib.util.find_spec("yaml") is None:
+    try:
+        importlib.import_module("yaml")
+    except ImportError:
         return ()
     folder = resources.files("lowwatt.targets")
     return tuple(sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml")))

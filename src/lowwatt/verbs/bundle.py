@@ -31,7 +31,7 @@ ENTRIES = (
 )
 """From where the modules of a board are found."""
 
-WITHOUT = ("lowwatt.loading", "lowwatt.ir.heads", "lowwatt.sim.genuine")
+WITHOUT = ("lowwatt.loading", "lowwatt.ir.heads")
 """Files of other kinds and other people's networks: a board opens a program, which says what it is."""
 
 _PACKAGE = Path(lowwatt.__file__).parent
@@ -112,9 +112,9 @@ def _xmodel(bundle: Bundle, program: Program) -> tuple[bytes | None, str]:
         path = Path(folder) / "program.xmodel"
         xmodel_compiled(Source(program.graph, program.target, program), path, random_inputs(program.graph)[:1])
         note = (
-            "The .xmodel holds lowwatt's own instruction words. This is EXPERIMENTAL: they were proved on the simulator, "
-            "but no board has run such a file. The vendor's own way is `lowwatt export --format xmodel`, `vai_c_xir`, "
-            "and `lowwatt bundle --xmodel FILE`."
+            "The .xmodel holds lowwatt's own instruction words. This is EXPERIMENTAL: they were proved on the "
+            "simulator, but no board has run such a file. The vendor's own way is `lowwatt export --format xmodel`, "
+            "`vai_c_xir`, and `lowwatt bundle --xmodel FILE`."
         )
         return path.read_bytes(), note
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lowwatt.errors import ToolError
-from lowwatt.types import Detections
+from lowwatt.runtime.results import listed
 
 PACKAGED = "yolox_fpga_person"
 
@@ -60,15 +60,3 @@ def choose_backend(name: str, quantized: bool) -> str:
     if name != "auto":
         return name
     return "core" if quantized else "onnxruntime"
-
-
-def listed(detections: Detections) -> list[dict[str, Any]]:
-    """Detections as json-able rows, best first."""
-    return [
-        {
-            "label": detections.names[label] if detections.names else str(label),
-            "score": float(score),
-            "xyxy": [float(v) for v in box],
-        }
-        for box, score, label in zip(detections.xyxy, detections.score, detections.label, strict=True)
-    ]
