@@ -293,6 +293,8 @@ def test_mistakes_on_the_board(
         assert status == 1
         return error
 
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["detect", "images", "--conf", "7"])
     assert "vart backend is not usable here" in said("check", "--backend", "vart")
     assert 'did you mean "simulator"' in said("check", "--backend", "simulater")
     assert "cannot read the image" in run(capsys, "detect", "none.png", "-o", str(tmp_path / "out"))[1]

@@ -53,7 +53,8 @@ class CoreBackend:
     @classmethod
     def status(cls) -> BackendStatus:
         """Whether the core was compiled."""
-        return module_status(cls.name, "lowwatt._core", "pip install . with a C++17 compiler")
+        how = "with a C++17 compiler: pip install . (in a bundle for a board: ./core)"
+        return module_status(cls.name, "lowwatt._core", how)
 
 
 def _last_use(graph: Graph) -> dict[str, list[str]]:

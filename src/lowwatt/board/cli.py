@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import closing
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ _NEEDED = {"numpy": "numpy", "cv2": "opencv-python-headless"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Exit codes: 0 done, 1 a stated failure, 2 wrong usage, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names of files need not be text, nor terminals know every sign
+            stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # what is wrong with an image is told by ToolError
     given = _parser().parse_args(arguments)
@@ -59,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     detect = _verb(verbs, "detect", _detect, "draw boxes on images, and list them")
     detect.add_argument("images", nargs="+", metavar="IMAGE|FOLDER|VIDEO|CAMERA", help="what to see")
     detect.add_argument("-o", "--out", type=Path, default=Path("detections"), help="folder to write (%(default)s)")
-    detect.add_argument("--conf", type=float, default=0.25, help="least score of a box (%(default)s)")
+    detect.add_argument("--conf", type=_share, default=0.25, help="least score of a box (%(default)s)")
     check = _verb(verbs, "check", _check, "compare the board's integers with those in the program, bit for bit")
     bench = _verb(verbs, "bench", _bench, "measure frames a second, and each stage of the work")
     bench.add_argument("images", nargs="*", metavar="IMAGE|FOLDER|VIDEO", help="what to run on (noise)")
@@ -69,6 +73,14 @@ def _parser() -> argparse.ArgumentParser:
     _verb(verbs, "backends", _backends, "list what can run the program here")
     check.set_defaults(runners=1)
     return parser
+
+
+def _share(text: str) -> float:
+    """A number from 0 to 1."""
+    found = float(text)
+    if not 0 <= found <= 1:
+        raise argparse.ArgumentTypeError("a number from 0 to 1 is expected")
+    return found
 
 
 def _verb(verbs: Any, name: str, run: Any, about: str) -> argparse.ArgumentParser:
@@ -104,11 +116,13 @@ def _detect(given: argparse.Namespace) -> int:
 
 def _check(given: argparse.Namespace) -> int:
     from lowwatt.board.proof import check_golden, check_sums
-    from lowwatt.board.unpacked import open_backends, open_program
+    from lowwatt.board.unpacked import find_program, open_backends
+    from lowwatt.compiler.program import Program
 
-    program, path = open_program(given.program)
+    path = find_program(given.program)
     for line in check_sums(path.parent):
         print(line)
+    program = Program.load(path)
     print(f"program for {program.target.name}, fingerprint {program.target.fingerprint:#x}: {path}")
     print(check_golden(program, open_backends(given, program, path)[0]))
     return 0
@@ -120,10 +134,12 @@ def _bench(given: argparse.Namespace) -> int:
 
 
 def _engine(given: argparse.Namespace, **settings: float) -> Engine:
-    from lowwatt.board.unpacked import open_backends, open_program
+    from lowwatt.board.unpacked import find_program, open_backends
+    from lowwatt.compiler.program import Program
     from lowwatt.runtime import Engine
 
-    program, path = open_program(given.program)
+    path = find_program(given.program)
+    program = Program.load(path)
     return Engine(program, open_backends(given, program, path), **settings)
 
 

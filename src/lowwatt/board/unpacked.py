@@ -14,13 +14,13 @@ from lowwatt.errors import ToolError
 ON_THE_DPU = ("vart", "pynq")
 
 
-def open_program(path: Path | None) -> tuple[Program, Path]:
-    """The program and its file: the given one, else the one .lwp of the working folder."""
+def find_program(path: Path | None) -> Path:
+    """The program's file: the given one, else the one .lwp of the working folder."""
     found = path or _only(Path(), ".lwp")
     if found is None:
         hint = "go to the folder that the bundle was unpacked to, or name it: --program FILE.lwp"
         raise ToolError("there is no program here", where=str(Path().resolve()), hint=hint)
-    return Program.load(found), found
+    return found
 
 
 def open_backends(given: Namespace, program: Program, path: Path) -> list[Backend]:
