@@ -168,6 +168,12 @@ class QuantSettings(_Settings):
         0, ge=0, le=1, description="of the multiply-accumulates may stay in float, in the layers that lose most"
     )
     size_share: float = Field(1, gt=0, le=1, description="layers get fewer bits until the weights take this share")
+    keep_db: float | None = Field(
+        None, gt=0, description="layers get as few bits as keep this signal to noise at the outputs, dB"
+    )
+    max_ms: float | None = Field(
+        None, gt=0, description="layers that lose most stay in float while a frame takes no more on the target, ms"
+    )
     images: int = Field(128, ge=1, description="calibration images, from the training split")
     max_drop: float = Field(0.05, ge=0, description="AP, top-1 or mIoU (0…1) lost above which the verdict is red")
 

@@ -16,6 +16,7 @@ ORDER = [
     "letterbox",
     "ir",
     "targets",
+    "meters",
     "quant",
     "compiler",
     "sim",
@@ -24,7 +25,7 @@ ORDER = [
     "runtime",
 ]
 ORDER += ["evaluate", "board", "verbs", "cli"]
-TORCH_FREE = ["ir", "targets", "compiler", "sim", "backends", "runtime", "evaluate", "board"]
+TORCH_FREE = ["ir", "targets", "meters", "compiler", "sim", "backends", "runtime", "evaluate", "board"]
 MAY_USE_TRAINING = {"verbs", "cli", "loading", "models", "data", "training", "quant", "capture"}
 PAIRS = {("quant", "compiler")}
 """Neighbours of one rank: quant and compiler do not know each other."""

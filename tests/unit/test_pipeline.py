@@ -21,6 +21,7 @@ from fault_images import BAD, SOUND, fault_images
 from lowwatt.backends import open_backend
 from lowwatt.errors import ToolError
 from lowwatt.letterbox import letterbox
+from lowwatt.meters import open_meter
 from lowwatt.runtime import Engine, sources
 from lowwatt.runtime.pipeline import Slot, Stage, run_stages, slots_for
 from lowwatt.runtime.sources import frames_of, length_of
@@ -431,6 +432,14 @@ def test_bench_finds_the_bottleneck() -> None:
     bench = Engine(small_detector(), Accelerator(0.01)).bench(seconds=0.5)  # type: ignore[arg-type]
     assert bench.bottleneck == "infer" and "held back by infer" in str(bench)
     assert 20 < bench.fps < 100 and bench.stages["infer"].busy > 0.7 and bench.latency_ms > 10
+    assert bench.energy is None and bench.joules_per_frame is None
+
+
+def test_bench_reads_a_meter() -> None:
+    meter = open_meter("modelled", target="ultra96v2-lpcv")
+    bench = Engine(small_detector(), Accelerator(0.01)).bench(seconds=0.3, meter=meter)  # type: ignore[arg-type]
+    assert bench.joules_per_frame == pytest.approx(0.757 / bench.fps, rel=0.1)
+    assert "mJ a frame, modelled" in str(bench)
 
 
 # -- faults ----------------------------------------------------------------------------------------------------

@@ -11,19 +11,23 @@ torch = pytest.importorskip("torch")
 
 from tests.quant_graphs import Net, images, residual_graph  # noqa: E402
 
+from lowwatt.backends import open_backend  # noqa: E402
+from lowwatt.compiler import compile  # noqa: E402
 from lowwatt.errors import ToolError  # noqa: E402
 from lowwatt.ir.graph import Graph  # noqa: E402
 from lowwatt.quant import quantize  # noqa: E402
 from lowwatt.quant.allocate import CHOICES, allocate, layer_noise, with_allocation  # noqa: E402
 from lowwatt.quant.balance import balance, channel_ranges  # noqa: E402
 from lowwatt.quant.bias import correct_biases  # noqa: E402
+from lowwatt.quant.budget import Budget  # noqa: E402
 from lowwatt.quant.calibration import calibrate, collect  # noqa: E402
 from lowwatt.quant.equalize import equalize  # noqa: E402
 from lowwatt.quant.executor import TorchExecutor, quantizers_of  # noqa: E402
-from lowwatt.quant.plan import make_plan  # noqa: E402
+from lowwatt.quant.plan import WEIGHTED, make_plan  # noqa: E402
 from lowwatt.quant.ptq import prepared_copy  # noqa: E402
 from lowwatt.quant.scheme import load_scheme  # noqa: E402
 from lowwatt.quant.sensitivity import Replay, layer_errors  # noqa: E402
+from lowwatt.recipe import QuantSettings  # noqa: E402
 
 
 def _outputs(graph: Graph, image: np.ndarray) -> dict[str, np.ndarray]:
@@ -102,7 +106,7 @@ def test_balancing_saves_what_one_scale_would_round_away() -> None:
 
 
 def test_the_worst_layers_stay_in_float_within_their_share_of_the_work() -> None:
-    report = quantize(_curved(), images(), scheme="onnxruntime", effort="good", float_share=0.3)
+    report = quantize(_curved(), images(), scheme="onnxruntime", effort="good", budget=Budget(float_share=0.3))
     spared = report.plan.spared
     work = {node.name: np.prod(report.floating.tensor(node.inputs[1]).shape) for node in report.floating.nodes
             if node.op in ("conv2d", "depthwise_conv2d")}  # fmt: skip
@@ -110,6 +114,53 @@ def test_the_worst_layers_stay_in_float_within_their_share_of_the_work() -> None
     assert spared <= {node.name for node in report.float_nodes}
     assert all("spared" in report.plan.floats[name] for name in spared if name in report.plan.floats)
     assert all(report.quantized.tensor(f"{name}_w").quant is None for name in spared)
+
+
+def test_layers_stay_in_float_while_the_target_is_quick_enough() -> None:
+    """A millisecond for each convolution in float: two may, and they are those that lose most."""
+
+    def latency(graph: Graph) -> float:
+        layers = [node for node in graph.nodes if node.op in WEIGHTED]
+        return float(sum(graph.tensor(node.inputs[1]).quant is None for node in layers))
+
+    def spared(limit: float) -> frozenset[str]:
+        budget = Budget(max_ms=limit, latency=latency)
+        return quantize(residual_graph(), images(), effort="good", budget=budget).plan.spared
+
+    two = spared(2.5)
+    assert len(two) == 2 and spared(1.0) < two and not spared(0.5)
+    with pytest.raises(ToolError, match="no latency"):
+        quantize(residual_graph(), images(), scheme="onnxruntime", effort="good", budget=Budget(max_ms=1))
+
+
+def test_what_the_dpu_leaves_to_the_host_is_compiled_and_runs() -> None:
+    from lowwatt.verbs.quantize import budget_of
+
+    whole = compile(quantize(residual_graph(), images()).quantized)
+    budget = budget_of(QuantSettings(max_ms=1.5 * whole.latency_ms), "ultra96v2-lpcv")
+    report = quantize(residual_graph(), images(), effort="good", budget=budget)
+    program = compile(report.quantized)
+    assert report.plan.spared and whole.latency_ms < program.latency_ms <= 1.5 * whole.latency_ms
+    assert {segment.side for segment in program.segments} == {"dpu", "host"}
+    image = {"images": images()[0][:1]}
+    wanted = open_backend("reference", report.quantized).run(image)
+    for name, value in open_backend("mixed", program, host="core").run(image).items():
+        np.testing.assert_array_equal(value, wanted[name])
+
+
+def test_as_few_bits_as_keep_the_outputs() -> None:
+    scheme = load_scheme("academic").with_bits(8, 8)
+    bits = {}
+    for db in (10.0, 30.0):
+        report = quantize(residual_graph(), images(), scheme=scheme, budget=Budget(keep_db=db))
+        bits[db] = [slot.format.bits for slot in report.plan.of_kind("weights")]
+        assert report.notes[1].name == "allocate_bits" and report.notes[1].snr_db > db - 3
+    assert sum(bits[10.0]) < sum(bits[30.0]) <= 8 * len(bits[30.0])
+    for budget, message in ((Budget(0.5, 20.0), "one of them"), (Budget(keep_db=90.0), "too coarse")):
+        with pytest.raises(ToolError, match=message):
+            quantize(residual_graph(), images(), scheme=scheme, budget=budget)
+    with pytest.raises(ToolError, match="8 bits only"):
+        quantize(residual_graph(), images(), budget=Budget(keep_db=20.0))
 
 
 def test_corrected_biases_bring_the_means_back() -> None:
@@ -192,13 +243,13 @@ def test_bits_go_to_the_layers_that_need_them() -> None:
 
 
 def test_a_share_of_the_size_is_kept_by_giving_bits_where_they_count() -> None:
-    report = quantize(residual_graph(), images(), scheme=load_scheme("academic").with_bits(8, 8), size_share=0.6)
+    report = quantize(residual_graph(), images(), scheme=load_scheme("academic").with_bits(8, 8), budget=Budget(0.6))
     slots = {slot.name: slot.format.bits for slot in report.plan.of_kind("weights")}
     sizes = {name: np.prod(report.floating.tensor(name).shape) for name in slots}
     assert sum(sizes[n] * slots[n] for n in slots) <= 0.6 * 8 * sum(sizes.values())
     assert [note.name for note in report.notes if note.kept][:2] == ["calibrate_ranges", "allocate_bits"]
     with pytest.raises(ToolError, match="8 bits only"):
-        quantize(residual_graph(), images(), size_share=0.5)
+        quantize(residual_graph(), images(), budget=Budget(0.5))
 
 
 def test_impossible_budgets_are_refused() -> None:

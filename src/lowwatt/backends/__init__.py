@@ -9,7 +9,17 @@ from typing import Any
 from lowwatt.backends.base import Backend, BackendStatus, Part, parts_of
 from lowwatt.errors import ToolError, did_you_mean
 
-__all__ = ["Backend", "BackendStatus", "Part", "available", "backend_names", "open_backend", "parts_of"]
+__all__ = [
+    "Backend",
+    "BackendStatus",
+    "Part",
+    "available",
+    "backend_names",
+    "open_backend",
+    "parts_of",
+    "status_of",
+    "takes_programs",
+]
 
 _BACKENDS = {
     "reference": ("reference", "ReferenceBackend"),
@@ -49,17 +59,32 @@ def open_backend(name: str, source: Any, **options: Any) -> Backend:
     <BLANKLINE>
     hint: did you mean "reference"?
     """
-    if name not in _BACKENDS:
-        raise ToolError(f"unknown backend {name}", hint=did_you_mean(name, _BACKENDS))
     backend: Backend = _kind(name)(source, **options)
     return backend
 
 
+def takes_programs(name: str) -> bool:
+    """Whether a backend runs what was compiled only.
+
+    >>> takes_programs("mixed"), takes_programs("core")
+    (True, False)
+    """
+    return bool(getattr(_kind(name), "of_programs", False))
+
+
+def status_of(name: str) -> BackendStatus:
+    """Whether one backend can be used on this machine."""
+    status: BackendStatus = _kind(name).status()
+    return status
+
+
 def available() -> list[BackendStatus]:
     """Every backend, with whether it can be used on this machine."""
-    return [_kind(name).status() for name in _BACKENDS]
+    return [status_of(name) for name in _BACKENDS]
 
 
 def _kind(name: str) -> Any:
+    if name not in _BACKENDS:
+        raise ToolError(f"unknown backend {name}", hint=did_you_mean(name, _BACKENDS))
     file, kind = _BACKENDS[name]
     return getattr(importlib.import_module(f"lowwatt.backends.{file}"), kind)

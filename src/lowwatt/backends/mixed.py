@@ -26,6 +26,7 @@ class MixedBackend:
     """
 
     name = "mixed"
+    of_programs = True
 
     def __init__(self, source: Any, dpu: str | Opener = "core", host: str | Opener = "onnxruntime") -> None:
         self.graph = quantized_graph_of(source, self.name)

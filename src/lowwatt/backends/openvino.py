@@ -11,6 +11,7 @@ import numpy as np
 from lowwatt.backends.base import BackendStatus, module_status
 from lowwatt.backends.file_backend import FileBackend
 from lowwatt.errors import ToolError
+from lowwatt.ir import meta
 from lowwatt.ir.onnx_qdq import Runner
 from lowwatt.types import Array
 
@@ -19,19 +20,24 @@ class OpenVinoBackend(FileBackend):
     """A Graph or Program on the CPU plugin.
 
     `int8` lets the plugin put its own INT8 kernels in place of the roundings: quicker, and what OpenVINO does when it
-    opens the file itself, but it is right for graphs of scheme openvino (unsigned activations) only. Without it the
-    roundings of the file are kept and computed between in float32, which gives the DPU's integers exactly.
+    opens the file itself, but it is right for graphs of scheme openvino (unsigned activations) only, and None stands
+    for that. Without it the roundings of the file are kept and float32 is computed between them, which gives the DPU's
+    integers exactly.
     """
 
     name = "openvino"
 
-    def __init__(self, source: Any, *, int8: bool = False, threads: int = 0) -> None:
+    def __init__(self, source: Any, *, int8: bool | None = None, threads: int = 0) -> None:
         self._int8, self._threads = int8, threads
         super().__init__(source)
 
+    def _wants_int8(self) -> bool:
+        tag = meta.scheme(self.graph)
+        return self._int8 if self._int8 is not None else tag is not None and tag.name == self.name
+
     def open_file(self, path: Path) -> Runner:
         """The ONNX file, compiled by the plugin."""
-        return open_openvino(path, int8=self._int8, threads=self._threads)
+        return open_openvino(path, int8=self._wants_int8(), threads=self._threads)
 
     @classmethod
     def status(cls) -> BackendStatus:

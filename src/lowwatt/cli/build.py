@@ -26,8 +26,19 @@ def export(
             show_default=False,
         ),
     ] = "",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; by default beside FILE.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write, by default beside FILE; of --all a folder.")
+    ] = None,
     machine: Target = "",
+    every: Annotated[
+        bool, typer.Option("--all", help="For every target, run on every runtime that is here, in one table.")
+    ] = False,
+    data: Annotated[str, typer.Option(help="Of --all: folder of the data set, or sample for the embedded one.")] = (
+        "sample"
+    ),
+    images: Annotated[int, typer.Option(min=1, help="Of --all: images for calibration.")] = 128,
+    limit: Annotated[int, typer.Option(min=0, help="Of --all: score the first N images; 0: all.")] = 0,
+    scheme: Annotated[list[str] | None, typer.Option(help="Of --all: this target only; repeat for several.")] = None,
     json: Json = False,
 ) -> None:
     """Write what the target's tools read: xmodel, ONNX with QDQ, float ONNX with ranges; validated on the spot.
@@ -38,8 +49,13 @@ def export(
     Example: lowwatt export quantized.lwg --format xmodel -o detector_int.xmodel
     Example: lowwatt export quantized.lwg --format deploy -o detector_qmodel.onnx
     Example: lowwatt export detector.lwp --format xmodel-compiled -o detector.xmodel
+    Example: lowwatt export runs/train/model.safetensors --all --data coco -o exported
     """
     from lowwatt.verbs.export import export_file
+
+    if every:
+        _export_all(file, out or Path("exported"), data, images, limit, scheme or [], machine, json)
+        return
 
     result = export_file(file, out, format, machine)
     if json:
@@ -48,6 +64,27 @@ def export(
     output.print(f"{result['format']}: {result['file']}")
     for line in result["proof"]:
         output.print(f"  {line}")
+
+
+def _export_all(
+    file: Path, out: Path, data: str, images: int, limit: int, schemes: list[str], machine: str, json: bool
+) -> None:
+    from lowwatt.cli.console import StageProgress
+    from lowwatt.cli.quantize import print_verdict
+    from lowwatt.cli.tables import absent_lines, runtimes_table
+    from lowwatt.verbs.export_all import ExportAllJob, export_all
+
+    job = ExportAllJob(file, out, data, images, limit, tuple(schemes), machine)
+    result = export_all(job, StageProgress, messages.print)
+    if json:
+        print_json(result)
+    else:
+        for row in result["files"]:
+            output.print(f"{row['file']}: " + (row["error"] or f"{row['bytes'] / 1e6:.1f} MB"))
+        output.print(runtimes_table(result))
+        for line in absent_lines(result):
+            messages.print(line)
+    print_verdict(result["verdict"])
 
 
 def compile_(

@@ -29,7 +29,8 @@ def check_data(
     sheet: Annotated[Path | None, typer.Option(help="Draw a sheet of samples with their boxes to this image.")] = None,
     json: Json = False,
 ) -> None:
-    """Find broken images, boxes outside images, unknown ids, empty classes.
+    """Find broken images, boxes outside images, unknown ids, empty classes; also in folders of classes or of masks,
+    where images of val that are in train, too, are found.
 
     Example: lowwatt data check coco --sheet sheet.jpg
     """

@@ -19,9 +19,7 @@ def run(
     input: Annotated[
         list[str], typer.Option("--input", "-i", metavar="[NAME=]x.npy", help="An input; repeat for several.")
     ],
-    backend: Annotated[
-        str, typer.Option("--backend", "-b", help="reference, core, onnxruntime or simulator.")
-    ] = "reference",
+    backend: Annotated[str, typer.Option("--backend", "-b", help="A backend of `lowwatt doctor`.")] = "reference",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder: one npy for each output, named after it.")] = Path(),
     json: Json = False,
 ) -> None:
@@ -48,9 +46,7 @@ def detect(
         Path | None, typer.Option("--model", "-m", help="Program, graph, model or ONNX; default: the packaged one.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the images with boxes.")] = Path("detections"),
-    backend: Annotated[
-        str, typer.Option("--backend", "-b", help="auto, reference, core, onnxruntime, simulator or mixed.")
-    ] = "auto",
+    backend: Annotated[str, typer.Option("--backend", "-b", help="auto, or a backend of `lowwatt doctor`.")] = "auto",
     conf: Annotated[float, typer.Option(min=0, max=1, help="Least score of a box.")] = 0.25,
     iou: Annotated[float, typer.Option(min=0, max=1, help="Overlap above which the weaker box goes.")] = 0.65,
     max_det: Annotated[int, typer.Option(min=1, help="Most boxes of an image.")] = 100,

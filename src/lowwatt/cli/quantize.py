@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowwatt.cli.console import StageProgress, messages, output, print_json, print_table
-from lowwatt.cli.options import Json, Labels, Pixels
+from lowwatt.cli.options import Json, Labels, Pixels, Target
 from lowwatt.errors import ToolError
 from lowwatt.recipe import load_recipe
 
@@ -48,6 +48,13 @@ def quantize(
     size_share: Annotated[
         float, typer.Option(min=0.1, max=1, help="Fewer bits where they cost least, until the weights take this share.")
     ] = 1.0,
+    keep_db: Annotated[
+        float | None, typer.Option(help="As few bits as keep this signal to noise at the outputs, dB.")
+    ] = None,
+    max_ms: Annotated[
+        float | None, typer.Option(help="Layers that lose most stay in float while a frame takes no more on --target.")
+    ] = None,
+    target: Target = "",
     images: Annotated[int, typer.Option(min=1, help="Calibration images, from the training split.")] = 128,
     labels: Labels = None,
     pixels: Pixels = "",
@@ -74,12 +81,13 @@ def quantize(
     Example: lowwatt quantize model.safetensors --scheme academic --bits W4A4 --explain
     Example: lowwatt quantize model.safetensors --data coco --report quant.html
     """
+    from lowwatt.verbs.compile import DEFAULT_TARGET
     from lowwatt.verbs.quantize import QuantizeJob, dry_run_file, explain_file, quantize_file
 
-    shares = {"float_share": float_share, "size_share": size_share}
-    given = {"scheme": scheme, "effort": effort, "images": images, "max_drop": max_drop, **shares}
+    budget = {"float_share": float_share, "size_share": size_share, "keep_db": keep_db, "max_ms": max_ms}
+    given = {"scheme": scheme, "effort": effort, "images": images, "max_drop": max_drop, **budget}
     settings = load_recipe(None, _overrides(given, calibration, bits)).quant
-    job = QuantizeJob(file, data, out, settings, labels, pixels, evaluate, analyse, report)
+    job = QuantizeJob(file, data, out, settings, labels, pixels, evaluate, analyse, report, target or DEFAULT_TARGET)
     if explain or dry_run:
         lines = explain_file(file, settings, labels).explain() if explain else dry_run_file(job)
         print_json(lines) if json else output.print("\n".join(lines))
@@ -110,11 +118,12 @@ def print_accuracy(measure: str, accuracy: dict[str, float]) -> None:
 
 def _overrides(given: dict[str, Any], calibration: str, bits: str) -> list[str]:
     """The options as settings of a recipe's `quant` section, which checks them."""
-    found = [f"quant.{key}={value}" for key, value in given.items()]
+    found = [f"quant.{key}={value}" for key, value in given.items() if value is not None]
     if calibration:
         found.append(f"quant.calibration={calibration}")
-    if given["float_share"] and given["effort"] == "fast":
-        raise ToolError("--float-share compares layers, which takes a minute", hint="add --effort good")
+    if (given["float_share"] or given["max_ms"]) and given["effort"] == "fast":
+        option = "--float-share" if given["float_share"] else "--max-ms"
+        raise ToolError(f"{option} compares layers, which takes a minute", hint="add --effort good")
     if bits:
         weights, letter, activations = bits.upper().removeprefix("W").partition("A")
         if not (letter and weights.isdigit() and activations.isdigit()):

@@ -108,9 +108,7 @@ def evaluate(
     annotations: Annotated[
         str, typer.Option(help="Annotation file there; of classes and masks the split.")
     ] = "val.json",
-    backend: Annotated[
-        str, typer.Option(help="reference, core, onnxruntime or simulator; auto picks by the file.")
-    ] = "auto",
+    backend: Annotated[str, typer.Option(help="A backend of `lowwatt doctor`; auto picks by the file.")] = "auto",
     limit: Annotated[int, typer.Option(min=0, help="Use the first N images; 0: all.")] = 0,
     labels: Labels = None,
     pixels: Pixels = "",

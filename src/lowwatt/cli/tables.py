@@ -67,3 +67,32 @@ def doctor_table(rows: Sequence[dict[str, Any]]) -> Table:
         colour = "green" if row["usable"] else "red" if row["needed"] else "yellow"
         table.add_row(Text("yes" if row["usable"] else "no", colour), row["name"], row["what"], row["how"])
     return table
+
+
+def runtimes_table(result: dict[str, Any]) -> Table:
+    """Of `export --all`: what each runtime makes of the network, beside the reference and the float network."""
+    table = Table(box=None, header_style="bold")
+    titles = ("", "for", "runs on", "> 1 step", "score ±", "box ± px", result["measure"], "± reference", "± float")
+    for number, title in enumerate(titles):
+        table.add_column(title, justify="left" if number < 3 else "right", no_wrap=number < 3)
+    for row in result["rows"]:
+        if row["state"] != "absent":
+            table.add_row(_STATES[row["state"]], row["scheme"], row["runtime"], *_figures(row, result["float"]))
+    return table
+
+
+_STATES = {"ok": Text("ok", "green"), "off": Text("off", "red"), "refused": Text("refused", "red")}
+
+
+def _figures(row: dict[str, Any], before: float) -> Sequence[str]:
+    if row["state"] == "refused":
+        return ("", "", "", row["why"])
+    beyond, value = f"{row['beyond_one_step']:.2%}", row["value"]
+    apart = (beyond, f"{row['score_apart']:.4f}", f"{row['box_apart_px']:.2f}")
+    return (*apart, f"{value:.4f}", f"{value - row['reference']:+.4f}", f"{value - before:+.4f}" if before else "")
+
+
+def absent_lines(result: dict[str, Any]) -> Iterator[Text]:
+    """Runtimes that are not here, once each, and how to get them."""
+    for runtime, why in {row["runtime"]: row["why"] for row in result["rows"] if row["state"] == "absent"}.items():
+        yield Text.assemble((f"{runtime} ", "yellow"), f"was not asked: {why}")

@@ -63,7 +63,7 @@ def energy_model(latency_ms: float, images: int | None = None, target: Target | 
     if count < 1:
         raise ToolError("the energy of a run needs at least one image", why=f"images is {count}")
     seconds = _positive("latency_ms", latency_ms) / 1000
-    joules = count * (figures.watts * seconds + figures.joules_per_image)
+    joules = figures.joules(count * seconds, count)
     return Energy(joules, joules / (count * seconds), count, _assumptions(machine, count))
 
 

@@ -19,6 +19,7 @@ from lowwatt.quant.analysis import output_snr
 from lowwatt.quant.balance import balance
 from lowwatt.quant.bias import correct_biases
 from lowwatt.quant.blocks import cut
+from lowwatt.quant.budget import Budget
 from lowwatt.quant.calibration import Histogram, calibrate, collect, merged
 from lowwatt.quant.calibration_images import check_images, image_warnings
 from lowwatt.quant.equalize import equalize
@@ -94,8 +95,7 @@ class Work:
     method: str
     progress: Progress
     state: State
-    float_share: float = 0.0
-    size_share: float = 1.0
+    budget: Budget
     notes: list[StepNote] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -128,12 +128,12 @@ def _tell(work: Work, before: int, total: int, seen: int) -> None:
 
 
 def allocate_bits(work: Work) -> State:
-    """Fewer bits for the layers that bear it, until the weights are `size_share` of what the plan's bits take."""
-    state, images = work.state, np.concatenate(_first(work.batches, RANKED))
+    """Fewer bits for the layers that bear it, as far as the budget wants, or lets."""
+    state, images, budget = work.state, np.concatenate(_first(work.batches, RANKED)), work.budget
     noise = layer_noise(state.base, state.plan, state.histograms, images, work.method)
-    size = work.size_share * weight_bytes(state.base, state.plan)
-    plan = with_allocation(state.plan, state.base, allocate(state.base, noise, size=size))
-    return state.calibrated(plan, work.method)
+    size = None if budget.keep_db is not None else budget.size_share * weight_bytes(state.base, state.plan)
+    found = allocate(state.base, noise, size=size, snr_db=budget.keep_db)
+    return state.calibrated(with_allocation(state.plan, state.base, found), work.method)
 
 
 def correct_means(work: Work) -> State:
@@ -158,12 +158,21 @@ def equalize_channels(work: Work) -> State:
 
 
 def spare_layers(work: Work) -> State:
-    """The layers that lose most left in float, as far as `float_share` of the multiply-accumulates goes."""
-    state = work.state
-    spared = worst_layers(state.base, state.plan, state.params, _first(work.batches, RANKED), work.float_share)
-    if not spared:
-        return state
-    return _corrected(work, state.calibrated(replan(state.base, state.plan, spared), work.method))
+    """The layers that lose most left in float, as far as the budget goes."""
+    state, budget = work.state, work.budget
+
+    def with_floats(names: Sequence[str]) -> State:
+        return state.calibrated(replan(state.base, state.plan, names), work.method)
+
+    def fits(names: Sequence[str]) -> bool:
+        if budget.max_ms is None:
+            return True
+        found = with_floats(names)
+        return budget.fits(apply(found.graph, found.params))
+
+    images = _first(work.batches, RANKED)
+    spared = worst_layers(state.base, state.plan, state.params, images, budget.work_share, fits)
+    return _corrected(work, with_floats(spared)) if spared else state
 
 
 def reconstruct_weights(work: Work) -> State:
@@ -247,10 +256,10 @@ def _wanted(step: Step, work: Work) -> bool:
     costs as much as training does, where there are few bits.
     """
     if step is spare_layers:
-        return work.float_share > 0
+        return work.budget.some_float
     if step is tune_outputs:
         return coarse(work.state.plan) and tunable(work.state.plan)
-    return step is not allocate_bits or work.size_share < 1
+    return step is not allocate_bits or work.budget.fewer_bits
 
 
 class _Judge:

@@ -11,6 +11,7 @@ from lowwatt.ir import meta
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.ir.passes import prepare_for_quantization
 from lowwatt.quant import vitis
+from lowwatt.quant.budget import Budget
 from lowwatt.quant.effort import Progress, State, StepNote, Work, run_steps
 from lowwatt.quant.plan import Params, Plan, apply, float_nodes, make_plan
 from lowwatt.quant.readers import part_readers
@@ -55,8 +56,7 @@ def quantize(
     scheme: str | Path | Scheme = "vitis",
     calibration: str | None = None,
     effort: str = "fast",
-    float_share: float = 0.0,
-    size_share: float = 1.0,
+    budget: Budget | None = None,
     progress: Progress | None = None,
 ) -> QuantReport:
     """Quantize a float graph after training.
@@ -64,21 +64,21 @@ def quantize(
     `batches` yields float32 NHWC arrays as the network sees them (0…255); all of them are kept in memory.
     `scheme` is a target's number format and rules: a name of `scheme_names()`, or a YAML file of one's own.
     `calibration` is a method of `lowwatt.quant.fit.METHODS`; the scheme's own where None. `effort` is a level of
-    `lowwatt.quant.effort.EFFORTS`; `float_share` of the multiply-accumulates may stay in float, in the layers that lose
-    most, where the effort is above fast; a `size_share` below 1 gives layers fewer bits until all weights take that
-    share of their bytes. Operators without an INT8 form stay in float between quantized tensors
-    (`QuantReport.float_nodes`); ToolError for one that has no rule at all.
+    `lowwatt.quant.effort.EFFORTS`; `budget` gives layers fewer bits where they cost least, and leaves some in float
+    where most is lost (the latter where the effort is above fast). Operators without an INT8 form stay in float between
+    quantized tensors (`QuantReport.float_nodes`); ToolError for one that has no rule at all, and for a budget that
+    cannot be met.
 
     >>> # report = lowwatt.quantize(graph, [images]); lowwatt.compile(report.quantized)
     """
     rules = load_scheme(scheme)
-    if size_share < 1 and rules.legality == "dpu":
-        raise ToolError("the DPU has 8 bits only", where="size_share", hint="academic takes any number of bits")
+    budget = budget or Budget()
+    budget.check(rules)
     prepared = prepared_copy(graph, rules)
     images = list(batches)
     tell: Progress = progress or (lambda step, share: None)
     start = State(prepared, prepared, make_plan(prepared, rules), {}, {})
-    work = Work(prepared, images, calibration or rules.calibration, tell, start, float_share, size_share)
+    work = Work(prepared, images, calibration or rules.calibration, tell, start, budget)
     run_steps(work, effort)
     end = work.state
     report = report_of(end.base, end.plan, end.params, sum(map(len, images)), end.graph)

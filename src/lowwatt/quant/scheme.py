@@ -67,7 +67,8 @@ class Scheme(_Settings):
     give them the scale of the accumulator. `ends` is the bits of the first and last layers' weights and inputs, None:
     like all others. `legality` names rules between the scales of several tensors. `fuse` are the activations that the
     target's layers contain. `apart`: layers round what they read for themselves, others read it unrounded. `exports`
-    are the files that its tools read, the usual one first.
+    are the files that its tools read, the usual one first; `runtimes` the backends of lowwatt that run its graphs, the
+    target's own first.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Scheme(_Settings):
     fuse: tuple[Activation, ...] = ("relu", "relu6", "leaky_relu")
     apart: bool = False
     exports: tuple[Export, ...] = Field(("qdq",), min_length=1)
+    runtimes: tuple[str, ...] = ("onnxruntime",)
 
     def with_bits(self, weights: int | None, activations: int | None) -> Scheme:
         """The scheme at other bit widths; None leaves one as it is."""

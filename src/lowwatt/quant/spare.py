@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,8 +15,15 @@ from lowwatt.quant.sensitivity import Replay
 from lowwatt.types import Array
 
 
-def worst_layers(graph: Graph, plan: Plan, params: Params, batches: Sequence[Array], share: float) -> list[str]:
-    """Layers with weights, worst first, that together are at most `share` of the multiply-accumulates.
+def worst_layers(
+    graph: Graph,
+    plan: Plan,
+    params: Params,
+    batches: Sequence[Array],
+    share: float,
+    fits: Callable[[Sequence[str]], bool] = lambda names: True,
+) -> list[str]:
+    """Layers with weights, worst first, that together are at most `share` of the multiply-accumulates, and that `fits`.
 
     A layer's cost is the noise at the outputs, as a share of their signal, with it alone on integers: its weights, what
     it reads and what it makes. Noises add up to first order, so the best choice takes most noise for least work.
@@ -24,9 +31,10 @@ def worst_layers(graph: Graph, plan: Plan, params: Params, batches: Sequence[Arr
     layers = [node for node in graph.nodes if node.op in WEIGHTED and node.inputs[1] in plan.slots]
     work = {node.name: _macs(graph, node) for node in layers}
     noise = _noise(graph, plan, params, layers, np.concatenate(list(batches)))
-    left, chosen = share * sum(work.values()), []
+    left = share * sum(work.values())
+    chosen: list[str] = []
     for name in sorted(noise, key=lambda name: -noise[name] / max(work[name], 1)):
-        if work[name] <= left:
+        if work[name] <= left and fits([*chosen, name]):
             left -= work[name]
             chosen.append(name)
     return chosen

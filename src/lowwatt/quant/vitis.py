@@ -23,7 +23,7 @@ def legalize(graph: Graph, plan: Plan, params: Params) -> dict[str, QuantParams]
     """The formats with fix points moved until every rule holds; a group moves as one."""
     points = {name: quant.fix_point for name, quant in params.items()}
     groups = {slot.name: slots for slots in plan.groups().values() for slot in slots}
-    floating = float_nodes(graph, plan.scheme)
+    floating = float_nodes(graph, plan.scheme) | plan.spared
     whole = [node for node in graph.nodes if node.name in plan.slots and node.name not in floating]
 
     def move(name: str, point: int) -> None:

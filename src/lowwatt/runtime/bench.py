@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lowwatt.meters import Meter, Recording, measure
 from lowwatt.runtime.sources import Image, Source, images_of
 
 if TYPE_CHECKING:
@@ -31,12 +32,20 @@ class StageTime:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What was measured: `fps` with all stages at work, `latency_ms` of one image alone (median), and the stages."""
+    """What was measured: `fps` with all stages at work, `latency_ms` of one image alone (median), the stages, and the
+    energy of all images where a meter was read.
+    """
 
     images: int
     fps: float
     latency_ms: float
     stages: dict[str, StageTime]
+    energy: Recording | None = None
+
+    @property
+    def joules_per_frame(self) -> float | None:
+        """Energy of a frame with all stages at work; None without a meter."""
+        return None if self.energy is None else self.energy.total / self.images
 
     @property
     def bottleneck(self) -> str:
@@ -50,20 +59,22 @@ class Bench:
             for name, stage in self.stages.items()
         ]
         head = f"{self.images} images, {self.fps:.1f} a second; one alone takes {self.latency_ms:.2f} ms"
-        return "\n".join([head, *lines, f"held back by {self.bottleneck}"])
+        spent = [f"{1000 * (self.joules_per_frame or 0):.3f} mJ a frame, {self.energy.how}"] if self.energy else []
+        return "\n".join([head, *lines, f"held back by {self.bottleneck}", *spent])
 
 
-def run_bench(engine: Engine, source: Source | None, seconds: float) -> Bench:
+def run_bench(engine: Engine, source: Source | None, seconds: float, meter: Meter | None = None) -> Bench:
     """`Engine.bench`."""
     preprocess = engine.preprocess
     noise = np.random.default_rng(0).integers(0, 256, (*preprocess.size, preprocess.channels), np.uint8)
     images = list(images_of(noise if source is None else source))
     alone = [sum(engine(image).timing.values()) for image in (images * 5)[:5]]
-    timings, count, began = [], 0, 0.0
-    with closing(engine.stream(_again(images))) as results:
+    timings, count, began, energy = [], 0, 0.0, None
+    with closing(engine.stream(_again(images))) as results, ExitStack() as reading:
         for result in results:
             count += 1
             if count == WARM_UP:
+                energy = None if meter is None else reading.enter_context(measure(meter))
                 began = time.perf_counter()
             elif count > WARM_UP:
                 timings.append(result.timing)
@@ -76,7 +87,7 @@ def run_bench(engine: Engine, source: Source | None, seconds: float) -> Bench:
         busy = float(times.mean()) * fps / 1000 / len(stage.workers)
         p95 = float(np.percentile(times, 95))
         stages[stage.name] = StageTime(float(times.mean()), p95, len(stage.workers), min(busy, 1.0))
-    return Bench(len(timings), fps, 1000 * float(np.median(alone)), stages)
+    return Bench(len(timings), fps, 1000 * float(np.median(alone)), stages, energy)
 
 
 def _again(images: list[Image]) -> Iterator[Image]:

@@ -26,6 +26,7 @@ from lowwatt.runtime.sources import Frame, Image, Source, frames_of, is_live, le
 from lowwatt.types import Array, Detections, Letterbox
 
 if TYPE_CHECKING:
+    from lowwatt.meters import Meter
     from lowwatt.runtime.bench import Bench
 
 IMAGE_STAGES = frozenset({"read", "preprocess", "save"})
@@ -137,14 +138,14 @@ class Engine:
             for slot in finished:
                 yield self._result(slot, strict)
 
-    def bench(self, source: Source | None = None, *, seconds: float = 5.0) -> Bench:
-        """Latency of each stage, throughput, and which stage holds it back.
+    def bench(self, source: Source | None = None, *, seconds: float = 5.0, meter: Meter | None = None) -> Bench:
+        """Latency of each stage, throughput, which stage holds it back; with a `meter`, the energy of a frame.
 
         `source` is gone through again and again for `seconds`; without one, a picture of noise of the network's size.
         """
         from lowwatt.runtime.bench import run_bench
 
-        return run_bench(self, source, seconds)
+        return run_bench(self, source, seconds, meter)
 
     # -- stages ------------------------------------------------------------------------------------------------
 

@@ -67,6 +67,16 @@ class EnergyFigures:
     provenance: str
     assumed: AssumedEnergy | None = None
 
+    def joules(self, seconds: float, images: int) -> float:
+        """Energy of `images` frames in `seconds`: watts x time + a constant an image (docs/dpu.md 6.2)."""
+        return self.watts * seconds + self.joules_per_image * images
+
+    @property
+    def words(self) -> str:
+        """The formula and what it rests on, in words."""
+        each = f"{self.watts} W x time + {self.joules_per_image * 1000:g} mJ an image"
+        return f"modelled: {each}, rail {self.rail}; {self.provenance}"
+
 
 @dataclass(frozen=True, slots=True)
 class Dram:

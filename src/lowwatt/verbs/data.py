@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lowwatt.data.splits import Split
 
 BATCH = 8
-TOLERATED = frozenset(("wrong image size", "box without area", "box outside the image", "empty class"))
+TOLERATED = frozenset(("wrong image size", "box without area", "box outside the image", "empty class", "empty mask"))
 """Findings that training copes with: sizes are read from the image, boxes are clipped, a class stays unlearnt."""
 
 
@@ -52,22 +52,41 @@ def calibration_batches(data: Split, preprocess: Preprocess, images: int) -> Ite
 
 
 def check_folder(folder: Path, annotations: Sequence[str], sheet: Path | None) -> list[dict[str, str]]:
-    """Findings of every annotation file or split, {file, level, kind, where, what}; draws `sheet` of the first."""
-    from lowwatt.data.check import check, sample_sheet
-    from lowwatt.data.formats import read_split, splits_of
+    """Findings of every annotation file or split, {file, level, kind, where, what}; draws `sheet` of the first.
+
+    Without annotations, a folder of classes or of masks is checked as such; there is no sheet of these.
+    """
+    from lowwatt.data.check_labels import check_labelled, labelled_splits
+    from lowwatt.data.formats import splits_of
 
     if not folder.is_dir():
         raise ToolError("no such folder", where=str(folder))
     names = list(annotations) or splits_of(folder)
-    if not names:
+    if names:
+        return _check_boxes(folder, names, sheet)
+    labelled = labelled_splits(folder)
+    if not labelled:
         raise ToolError("no annotation file here", where=str(folder), hint="name one with --annotations")
+    if sheet is not None:
+        raise ToolError("a sheet shows boxes", where=str(folder), why=f"it holds {next(iter(labelled.values()))}")
+    return [row for name, found in check_labelled(folder, labelled).items() for row in _rows(name or ".", found)]
+
+
+def _check_boxes(folder: Path, names: Sequence[str], sheet: Path | None) -> list[dict[str, str]]:
+    from lowwatt.data.check import check, sample_sheet
+    from lowwatt.data.formats import read_split
+
     rows: list[dict[str, str]] = []
     for index, name in enumerate(names):
         data = read_split(folder, DataSettings(train=name), "train")
-        rows += [{"file": name, "level": _level(found), **asdict(found)} for found in check(data)]
+        rows += _rows(name, check(data))
         if sheet is not None and index == 0:
             sample_sheet(data, sheet, 12)
     return rows
+
+
+def _rows(name: str, found: Sequence[Finding]) -> list[dict[str, str]]:
+    return [{"file": name, "level": _level(one), **asdict(one)} for one in found]
 
 
 def shard_folder(folder: Path, out: Path, names: Sequence[str], megabytes: float) -> list[dict[str, Any]]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lowwatt.errors import ToolError
 from lowwatt.runtime.results import listed
+
+if TYPE_CHECKING:
+    from lowwatt.backends import Backend
+    from lowwatt.ir.graph import Graph
 
 PACKAGED = "yolox_fpga_person"
 
@@ -40,15 +44,14 @@ def detect_images(
     One unreadable image does not stop the rest, unless `strict`. `labels`, `pixels` and `tell` are those of
     `evaluate_file`; `options` go to the engine.
     """
-    from lowwatt.loading import load, load_with_head, read_labels
+    from lowwatt.loading import load_with_head, read_labels
     from lowwatt.runtime import Engine
 
     names = () if labels is None else read_labels(labels)
     graph, line = load_with_head(model or packaged_model(), names, pixels)
     if line:
         tell(line)
-    network = load(model) if backend == "mixed" and model else graph  # which needs the program's segments
-    engine = Engine(network, choose_backend(backend, graph.is_quantized), **options)
+    engine = Engine(graph, opened(backend, graph, model or packaged_model()), **options)
     with closing(engine.stream(list(sources), strict=strict, save=out)) as results:
         for result in results:
             found = listed(result.detections)
@@ -60,3 +63,12 @@ def choose_backend(name: str, quantized: bool) -> str:
     if name != "auto":
         return name
     return "core" if quantized else "onnxruntime"
+
+
+def opened(name: str, graph: Graph, file: Path) -> str | Backend:
+    """The name of a backend, or one that runs programs, opened with what was compiled into the file."""
+    from lowwatt.backends import open_backend, takes_programs
+    from lowwatt.loading import load
+
+    chosen = choose_backend(name, graph.is_quantized)
+    return open_backend(chosen, load(file)) if takes_programs(chosen) else chosen

@@ -1,4 +1,4 @@
-"""What this machine can do: versions, the compiled core, backends, targets."""
+"""What this machine can do: versions, the compiled core, backends, meters, targets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lowwatt import __version__
 
 def examine() -> list[dict[str, Any]]:
     """Rows of {name, usable, needed, what, how}; `how` says how to install what is missing."""
-    return [_python(), _core(), _torch(), *_backends(), *_targets()]
+    return [_python(), _core(), _torch(), *_backends(), *_meters(), *_targets()]
 
 
 def _row(name: str, usable: bool, what: str, how: str = "", needed: bool = False) -> dict[str, Any]:
@@ -45,6 +45,12 @@ def _backends() -> list[dict[str, Any]]:
     from lowwatt.backends import available
 
     return [_row(f"backend {b.name}", b.usable, b.why, b.how_to_install) for b in available()]
+
+
+def _meters() -> list[dict[str, Any]]:
+    from lowwatt.meters import available_meters
+
+    return [_row(f"meter {m.name}", m.usable, m.why, m.how_to_get) for m in available_meters()]
 
 
 def _targets() -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from lowwatt.errors import ToolError
 from lowwatt.recipe import DataSettings
 from lowwatt.types import Detections
 from lowwatt.verbs.data import open_split
-from lowwatt.verbs.detect import choose_backend
+from lowwatt.verbs.detect import opened
 
 if TYPE_CHECKING:
     from lowwatt.data.coco import CocoData
@@ -135,11 +135,11 @@ def evaluate_file(
     measured = _measure_classifier if meta.classifier(graph) is not None else _measure_detector
     if meta.segmenter(graph) is not None:
         measured = _measure_segmenter
-    found, images = measured(graph, settings, choose_backend(backend, graph.is_quantized), limit, progress)
+    found, images = measured(graph, settings, opened(backend, graph, file), limit, progress)
     return {**dataclasses.asdict(found), "images": images}
 
 
-def _measure_detector(graph: Graph, settings: DataSettings, backend: str, limit: int, progress: Any) -> tuple[Any, int]:
+def _measure_detector(graph: Graph, settings: DataSettings, backend: Any, limit: int, progress: Any) -> tuple[Any, int]:
     from lowwatt.ir import meta
 
     data = split_for(meta.labels(graph), settings)
@@ -148,7 +148,7 @@ def _measure_detector(graph: Graph, settings: DataSettings, backend: str, limit:
 
 
 def _measure_classifier(
-    graph: Graph, settings: DataSettings, backend: str, limit: int, progress: Any
+    graph: Graph, settings: DataSettings, backend: Any, limit: int, progress: Any
 ) -> tuple[Any, int]:
     """On ROOT/val where there is one, else on the images of ROOT itself."""
     from lowwatt.data.folder import class_folder, read_classes
@@ -161,7 +161,7 @@ def _measure_classifier(
 
 
 def _measure_segmenter(
-    graph: Graph, settings: DataSettings, backend: str, limit: int, progress: Any
+    graph: Graph, settings: DataSettings, backend: Any, limit: int, progress: Any
 ) -> tuple[Any, int]:
     from lowwatt.data.folder import split_folder
     from lowwatt.data.masks import read_masks

@@ -143,7 +143,7 @@ class Road:
         graph = graph_of(model)
         store.save(graph, self.out / "float.lwg")
         batches = self.yardstick(graph).calibration(self.recipe.quant.images)
-        report = quantize_on(graph, batches, self.recipe.quant, self.progress)
+        report = quantize_on(graph, batches, self.recipe.quant, self.progress, self.recipe.target)
         store.save(report.quantized, self.out / "quantized.lwg")
         self._notes["quantize"] = f"{len(report.quantized.nodes)} nodes, {report.images} calibration images"
         if report.float_nodes:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from lowwatt.errors import ToolError
 from lowwatt.recipe import QuantSettings
 from lowwatt.types import Array
+from lowwatt.verbs.compile import DEFAULT_TARGET
 
 if TYPE_CHECKING:
     from lowwatt.data.coco import CocoData
     from lowwatt.evaluate.coco import Ap
     from lowwatt.ir.graph import Graph
     from lowwatt.quant import QuantReport
+    from lowwatt.quant.budget import Budget
     from lowwatt.quant.plan import Plan
     from lowwatt.quant.scheme import Scheme
     from lowwatt.quant.sensitivity import LayerError
@@ -30,7 +32,8 @@ ANALYSED = 8
 @dataclass(frozen=True, slots=True)
 class QuantizeJob:
     """What `lowwatt quantize` is asked: file, data set folder, file to write, settings; of a network that was trained
-    elsewhere also names of classes and kind of pixels. `page` is a report to write, which has each layer's error.
+    elsewhere also names of classes and kind of pixels. `page` is a report to write, which has each layer's error;
+    `target` the machine of a budget of milliseconds.
     """
 
     file: Path
@@ -42,6 +45,7 @@ class QuantizeJob:
     evaluate: bool = True
     analyse: bool = False
     page: Path | None = None
+    target: str = DEFAULT_TARGET
 
 
 def quantize_file(
@@ -60,7 +64,7 @@ def quantize_file(
     yardstick = yardstick_for(graph, job.root)
     if job.settings.effort != "fast":
         _refuse_early(graph, job.settings)
-    report = quantize_on(graph, yardstick.calibration(job.settings.images), job.settings, progress)
+    report = quantize_on(graph, yardstick.calibration(job.settings.images), job.settings, progress, job.target)
     store.save(report.quantized, job.out)
     accuracy: dict[str, float] = {}
     for stage in stages_of(report) if job.evaluate else ():
@@ -144,10 +148,27 @@ def float_operators(report: QuantReport) -> dict[str, list[str]]:
     return table
 
 
+def budget_of(settings: QuantSettings, target: str) -> Budget:
+    """What mixed precision may cost; milliseconds are those of the program that the compiler makes for `target`."""
+    from lowwatt.quant.budget import Budget
+
+    def latency(graph: Graph) -> float:
+        from lowwatt.compiler import compile
+
+        return compile(graph, target).latency_ms
+
+    modelled = latency if scheme_of(settings).legality == "dpu" else None
+    return Budget(settings.size_share, settings.keep_db, settings.float_share, settings.max_ms, modelled)
+
+
 def quantize_on(
-    graph: Graph, batches: Iterable[Array], settings: QuantSettings, progress: ProgressFactory
+    graph: Graph,
+    batches: Iterable[Array],
+    settings: QuantSettings,
+    progress: ProgressFactory,
+    target: str = DEFAULT_TARGET,
 ) -> QuantReport:
-    """Quantize with calibration images."""
+    """Quantize with calibration images; `target` is the machine on which a latency is held to."""
     from lowwatt.quant import quantize
 
     bar = progress("quantize")
@@ -159,8 +180,7 @@ def quantize_on(
             scheme=scheme_of(settings),
             calibration=settings.calibration,
             effort=settings.effort,
-            float_share=settings.float_share,
-            size_share=settings.size_share,
+            budget=budget_of(settings, target),
             progress=lambda step, share: bar.update(round(100 * share), {"step": step}),
         )
     finally:
