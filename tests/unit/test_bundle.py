@@ -31,6 +31,7 @@ from lowwatt.compiler import Program, compile, xmodel_compiled
 from lowwatt.compiler.segment import Segment
 from lowwatt.errors import ToolError
 from lowwatt.ir import store, xmodel
+from lowwatt.meters.pmbus import PmbusMeter
 from lowwatt.runtime import Engine
 from lowwatt.targets import load_target
 from lowwatt.verbs.bundle import Bundle, bundle_file
@@ -283,6 +284,20 @@ def test_on_the_dpu(
     status, out, _ = run(capsys, "detect", "images", *on, "--runners", "2", "-o", str(tmp_path / "out"))
     assert status == 0 and "lamp" in out
     assert run(capsys, "bench", *on, "--seconds", "0.05")[0] == 0
+
+
+def test_the_board_measures_its_energy(
+    board: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two watts on one rail of a made-up sysfs; without one, an error that says so."""
+    monkeypatch.setattr(PmbusMeter.__init__, "__defaults__", ((), tmp_path))
+    assert run(capsys, "bench", "--seconds", "0.05", "--meter", "pmbus")[0] == 1
+    chip = tmp_path / "class" / "hwmon" / "hwmon0"
+    chip.mkdir(parents=True)
+    for name, text in (("name", "ina260_u14"), ("power1_input", "2000000")):
+        (chip / name).write_text(f"{text}\n")
+    status, out, error = run(capsys, "bench", "--seconds", "0.1", "--meter", "pmbus")
+    assert status == 0 and "mJ a frame" in out, error
 
 
 def test_mistakes_on_the_board(

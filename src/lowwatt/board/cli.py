@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = _verb(verbs, "bench", _bench, "measure frames a second, and each stage of the work")
     bench.add_argument("images", nargs="*", metavar="IMAGE|FOLDER|VIDEO", help="what to run on (noise)")
     bench.add_argument("--seconds", type=float, default=5.0, help="how long (%(default)s)")
+    bench.add_argument("--meter", choices=("pmbus",), help="also measure energy, by the board's own sensors")
     for verb in (detect, bench):
         verb.add_argument("--runners", type=int, default=1, help="jobs that wait for the accelerator (%(default)s)")
     _verb(verbs, "backends", _backends, "list what can run the program here")
@@ -129,7 +130,10 @@ def _check(given: argparse.Namespace) -> int:
 
 
 def _bench(given: argparse.Namespace) -> int:
-    print(_engine(given).bench(given.images or None, seconds=given.seconds))
+    from lowwatt.meters import open_meter
+
+    meter = None if given.meter is None else open_meter(given.meter)
+    print(_engine(given).bench(given.images or None, seconds=given.seconds, meter=meter))
     return 0
 
 

@@ -28,6 +28,7 @@ ENTRIES = (
     "lowwatt.backends.reference",
     "lowwatt.backends.simulator",
     "lowwatt.backends.vart",
+    "lowwatt.meters.pmbus",
 )
 """From where the modules of a board are found."""
 
