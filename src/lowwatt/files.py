@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import os
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -98,6 +100,11 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_archive(path: str | Path, members: Mapping[str, bytes]) -> None:
     """Write a zip whose bytes depend only on the members: sorted names, no dates."""
+    write_bytes(path, zipped(members))
+
+
+def zipped(members: Mapping[str, bytes]) -> bytes:
+    """Bytes of the zip that `write_archive` writes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for name in sorted(members):
@@ -105,7 +112,21 @@ def write_archive(path: str | Path, members: Mapping[str, bytes]) -> None:
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
             archive.writestr(info, members[name])
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def tarred(members: Mapping[str, bytes]) -> bytes:
+    """Bytes of a .tar.gz that depend only on the members: sorted names, no dates, nobody's files."""
+    buffer = io.BytesIO()
+    with (
+        gzip.GzipFile("", "wb", fileobj=buffer, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for name in sorted(members):
+            info = tarfile.TarInfo(name)
+            info.size = len(members[name])
+            archive.addfile(info, io.BytesIO(members[name]))
+    return buffer.getvalue()
 
 
 def read_archive(path: str | Path) -> dict[str, bytes]:

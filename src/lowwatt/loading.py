@@ -10,7 +10,7 @@ from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph
 
 if TYPE_CHECKING:
-    from lowwatt.compiler import Program
+    from lowwatt.compiler.program import Program
     from lowwatt.models.checkpoint import Model
 
 KINDS = {
@@ -100,7 +100,7 @@ def _graph(path: Path) -> Any:
 
 
 def _program(path: Path) -> Any:
-    from lowwatt.compiler import Program
+    from lowwatt.compiler.program import Program
 
     return Program.load(path)
 

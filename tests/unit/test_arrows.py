@@ -12,6 +12,7 @@ ORDER = [
     "errors",
     "types",
     "files",
+    "records",
     "letterbox",
     "ir",
     "targets",
@@ -23,8 +24,8 @@ ORDER = [
     "loading",
     "runtime",
 ]
-ORDER += ["evaluate", "verbs", "cli"]
-TORCH_FREE = ["ir", "targets", "meters", "compiler", "sim", "backends", "runtime", "evaluate"]
+ORDER += ["evaluate", "board", "verbs", "cli"]
+TORCH_FREE = ["ir", "targets", "meters", "compiler", "sim", "backends", "runtime", "evaluate", "board"]
 MAY_USE_TRAINING = {"verbs", "cli", "loading", "models", "data", "training", "quant", "capture"}
 PAIRS = {("quant", "compiler")}
 """Neighbours of one rank: quant and compiler do not know each other."""

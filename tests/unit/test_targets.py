@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,16 @@ def test_unknown_name_suggests_the_nearest() -> None:
 def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, word: str) -> None:
     error = _error(tmp_path, text)
     assert "own.yaml" in error.where and word in str(error)
+
+
+def test_without_yaml_there_are_no_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A board: what names itself in full still opens, a name says what it needs."""
+    known = load_target("kv260").to_json()
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    monkeypatch.setattr("lowwatt.targets.load.target_names", target_names.__wrapped__)
+    with pytest.raises(ToolError, match="unknown target kv260") as error:
+        load_target("kv260")
+    assert "PyYAML" in error.value.why and Target.from_json(known).name == "kv260"
 
 
 def test_missing_file(tmp_path: Path) -> None:

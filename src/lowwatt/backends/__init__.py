@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 from lowwatt.backends.base import Backend, BackendStatus, Part, parts_of
@@ -34,6 +35,9 @@ _BACKENDS = {
     "pynq": ("vart", "PynqBackend"),
 }
 """Name → its file here and its class there, which opens a network and tells its `status`."""
+
+# What `lowwatt bundle` makes for a board has few of the files.
+_BACKENDS = {name: kind for name, kind in _BACKENDS.items() if (Path(__file__).parent / f"{kind[0]}.py").is_file()}
 
 
 def backend_names() -> tuple[str, ...]:

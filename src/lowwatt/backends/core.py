@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lowwatt.backends.base import BackendStatus, module_status, quantized_graph_of, quants_of
@@ -21,13 +21,14 @@ class CoreBackend:
     """
 
     name = "core"
+    _load: Callable[[], Any] = staticmethod(load_core)
 
     def __init__(self, source: Any, isa: str = "auto") -> None:
         self.graph = quantized_graph_of(source, self.name)
         self.inputs, self.outputs = tuple(self.graph.inputs), tuple(self.graph.outputs)
         self.quants = quants_of(self.graph)
         interpreter.check_executable(self.graph)
-        core = load_core()
+        core = self._load()
         self._steps = [(node, build_kernel(core, self.graph, node, isa)) for node in self.graph.nodes]
         self._last_use = _last_use(self.graph)
         self.fallbacks = tuple(node.name for node, kernel in self._steps if kernel is None)
@@ -52,7 +53,8 @@ class CoreBackend:
     @classmethod
     def status(cls) -> BackendStatus:
         """Whether the core was compiled."""
-        return module_status(cls.name, "lowwatt._core", "pip install . with a C++17 compiler")
+        how = "with a C++17 compiler: pip install . (in a bundle for a board: ./core)"
+        return module_status(cls.name, "lowwatt._core", how)
 
 
 def _last_use(graph: Graph) -> dict[str, list[str]]:

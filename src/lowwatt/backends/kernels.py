@@ -6,6 +6,7 @@ function from the node's feature maps (int8, in input order, constants left out)
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from lowwatt.ir.graph import Graph, Node
 from lowwatt.ir.ops.layout import slices
 from lowwatt.ir.ops.resize import nearest_sources
 from lowwatt.types import Array
+
+SLOWER = "NumPy gives the same integers, ten times slower or more"
 
 
 def load_core() -> Any:
@@ -33,8 +36,19 @@ def load_core() -> Any:
     return _core
 
 
+def find_core() -> Any:
+    """The compiled module, or None where it was not built, with a warning: NumPy gives the same, but is slow."""
+    try:
+        return load_core()
+    except ToolError:
+        warnings.warn(f"the compiled core is not built: {SLOWER}", RuntimeWarning, stacklevel=1)
+        return None
+
+
 def build_kernel(core: Any, graph: Graph, node: Node, isa: str = "auto") -> Kernel | None:
-    """Kernel of `node`, or None where the core has none that is exact for it."""
+    """Kernel of `node`, or None where the core has none that is exact for it, or is None itself."""
+    if core is None:
+        return None
     operands = [graph.tensor(name) for name in node.inputs]
     site = Site(core, node, operands, graph.tensor(node.name), isa)
     builder = _BUILDERS.get(node.op)

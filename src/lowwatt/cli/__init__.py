@@ -26,9 +26,9 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from lowwatt.cli import build, check, disasm, energy, look, quantize, road, targets
+    from lowwatt.cli import build, bundle, check, disasm, energy, look, quantize, road, targets
 
-    for module in (road, quantize, build, look, check, disasm, targets, energy):
+    for module in (road, quantize, build, bundle, look, check, disasm, targets, energy):
         module.register(app)
 
 

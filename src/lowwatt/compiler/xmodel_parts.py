@@ -69,6 +69,24 @@ def read_parts(path: str | Path) -> list[Part]:
         raise ToolError("cannot read the compiled .xmodel", where=str(path), why=why) from None
 
 
+def fingerprints(path: str | Path) -> set[int]:
+    """Those of the DPUs for which the subgraphs of a file, of whoever's, were compiled; ToolError for another file."""
+    message = messages()["Graph"]()
+    try:
+        message.ParseFromString(Path(path).read_bytes())
+    except OSError as error:
+        raise ToolError("cannot read the .xmodel", where=str(path), why=error.strerror or str(error)) from None
+    except (DecodeError, RuntimeError) as error:
+        raise ToolError("this is no .xmodel", where=str(path), why=str(error)) from None
+    left, found = [message.subg_root], set[int]()
+    while left:
+        subgraph = left.pop()
+        left += subgraph.subg_child
+        if "dpu_fingerprint" in subgraph.subg_attr:
+            found.add(int(value_of(subgraph.subg_attr["dpu_fingerprint"])))
+    return found
+
+
 def _attrs(attrs: Any) -> dict[str, Any]:
     return {key: value_of(value) for key, value in attrs.items()}
 

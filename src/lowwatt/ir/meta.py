@@ -9,10 +9,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-
 from lowwatt.errors import ToolError
 from lowwatt.ir.graph import Graph
+from lowwatt.records import Reader, WrongValue
 from lowwatt.types import ClassHead, DetectionHead, Head, Preprocess, SegmentationHead
 
 _T = TypeVar("_T")
@@ -129,11 +128,10 @@ def scheme(graph: Graph) -> SchemeName | None:
 
 def _read(graph: Graph, key: str, stored: Any, kind: type[_T]) -> _T:
     try:
-        return TypeAdapter(kind).validate_python(stored)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, (key, *first["loc"])))
-        raise _wrong(graph, place, first["msg"]) from None
+        return Reader().read(kind, stored)
+    except WrongValue as error:
+        place = ".".join(map(str, (key, *error.place)))
+        raise _wrong(graph, place, error.why) from None
 
 
 def _wrong(graph: Graph, key: str, why: str) -> ToolError:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,18 @@ class Result:
         save(self.plot(), target)
         self.file = str(target)
         return target
+
+
+def listed(detections: Detections) -> list[dict[str, Any]]:
+    """Detections as json-able rows, best first."""
+    return [
+        {
+            "label": detections.names[label] if detections.names else str(label),
+            "score": float(score),
+            "xyxy": [float(v) for v in box],
+        }
+        for box, score, label in zip(detections.xyxy, detections.score, detections.label, strict=True)
+    ]
 
 
 def file_stem(source: str) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lowwatt.compiler import LayerCost, Program
+from lowwatt.compiler.costs import LayerCost
 from lowwatt.compiler.partition import Part, run_parts
+from lowwatt.compiler.program import Program
 from lowwatt.errors import ToolError
 from lowwatt.ir import interpreter
 from lowwatt.ir.graph import Graph

@@ -7,12 +7,12 @@ fingerprint and stands for array, isa, image_groups and options; `array:` takes 
 from __future__ import annotations
 
 import functools
+import importlib
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lowwatt import yaml_text
 from lowwatt.errors import ToolError, did_you_mean
 from lowwatt.targets.core import Core, array_named
 from lowwatt.targets.fingerprint import decode
@@ -25,11 +25,15 @@ _WHAT = "cannot read the target"
 
 @functools.cache
 def target_names() -> tuple[str, ...]:
-    """Names of the machines that come with lowwatt.
+    """Names of the machines that come with lowwatt; none where there is no PyYAML to read them.
 
     >>> "kv260" in target_names()
     True
     """
+    try:
+        importlib.import_module("yaml")
+    except ImportError:
+        return ()
     folder = resources.files("lowwatt.targets")
     return tuple(sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml")))
 
@@ -60,6 +64,8 @@ def _shipped(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
+    from lowwatt import yaml_text  # a board without PyYAML runs programs, which carry their machine
+
     values = yaml_text.parse(text, _WHAT, where)
     if not isinstance(values, dict):
         raise ToolError(_WHAT, where=where, why="it is not a mapping")

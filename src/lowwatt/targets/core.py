@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
-
 from lowwatt.errors import ToolError, did_you_mean
+from lowwatt.records import AtLeast
 
-CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, AtLeast(1)]
 
 
-@dataclass(config=CONFIG, frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Array:
     """The convolution array: pixels (output rows) x input channels x output channels a cycle.
 
@@ -57,7 +55,7 @@ def array_named(name: str) -> Array:
     raise ToolError(f"unknown array {name}", hint=did_you_mean(name, [array.name for array in ARRAYS]))
 
 
-@dataclass(config=CONFIG, frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Options:
     """What was switched on when the core was built (docs/dpu.md 1.2 and 1.3).
 
@@ -89,7 +87,7 @@ def alu_options(rows: int, **chosen: bool) -> Options:
     return Options(eltwise_mul=True, pool_rows=rows, depthwise_rows=rows, eltwise_rows=rows, **chosen)
 
 
-@dataclass(config=CONFIG, frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Core:
     """One DPUCZDX8G, wherever it is built in. Two cores with one fingerprint run each other's programs."""
 

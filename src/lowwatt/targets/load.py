@@ -49,6 +49,8 @@ def _found(text: str) -> Found:
 
 
 def _unknown(text: str) -> ToolError:
+    if not target_names():
+        return ToolError(f"unknown target {text}", why="names need PyYAML, which is not installed", hint=_KINDS)
     known = [other for other in target_names() if other.startswith(text)]
     near = f'did you mean "{known[0]}"?' if known else did_you_mean(text, target_names())
     return ToolError(f"unknown target {text}", hint=f"{near} (`lowwatt targets` lists all; {_KINDS})")

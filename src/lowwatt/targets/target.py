@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
-
 from lowwatt.errors import ToolError, did_you_mean
-from lowwatt.targets.core import CONFIG, Array, Core, Count, Options
+from lowwatt.records import Above, AtLeast, Reader, WrongValue
+from lowwatt.targets.core import Array, Core, Count, Options
 from lowwatt.targets.fingerprint import fingerprint
 
-_Positive = Annotated[float, Field(gt=0)]
+_Positive = Annotated[float, Above(0)]
 
 
-@dataclass(config=CONFIG, frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Costs:
     """Time of an instruction beside its work: `*_ns` + `*_cycles` of the clock; bandwidths in GB/s (1e9).
 
@@ -34,7 +31,7 @@ class Costs:
     provenance: str = ""
 
 
-@dataclass(config=CONFIG, frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class HostCosts:
     """Time on the board's CPU: nanoseconds an output element, milliseconds a frame.
 
@@ -47,19 +44,19 @@ class HostCosts:
     provenance: str = ""
 
 
-@dataclass(config=CONFIG, frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class AssumedEnergy:
     """Picojoules a multiply-accumulate and a byte of DRAM traffic, as the user of a target assumes them.
 
     No target of ours has them: published measurements give none (docs/dpu.md 6.2).
     """
 
-    pj_per_mac: Annotated[float, Field(ge=0)]
-    pj_per_dram_byte: Annotated[float, Field(ge=0)]
+    pj_per_mac: Annotated[float, AtLeast(0)]
+    pj_per_dram_byte: Annotated[float, AtLeast(0)]
     provenance: str = ""
 
 
-@dataclass(config=CONFIG, frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class EnergyFigures:
     """Mean power while running (W), constant energy an image (J), what the figures rest on, and what is assumed."""
 
@@ -81,7 +78,7 @@ class EnergyFigures:
         return f"modelled: {each}, rail {self.rail}; {self.provenance}"
 
 
-@dataclass(config=CONFIG, frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Dram:
     """The board's memory: what it is, its peak in GB/s (1e9; None where that is not known), and who says so."""
 
@@ -90,7 +87,7 @@ class Dram:
     provenance: str = ""
 
 
-@dataclass(config=CONFIG, frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Target:
     """A machine: array, memories, options, instruction set, costs. Operator limits follow from `isa` in compiler/rules.
 
@@ -112,10 +109,10 @@ class Target:
     costs: Costs
     host: HostCosts
     energy: EnergyFigures
-    options: Options = Field(default_factory=Options)
+    options: Options = field(default_factory=Options)
     bank_depth: Count = 2048
     provenance: str = ""
-    dram: Dram = Field(default_factory=Dram)
+    dram: Dram = field(default_factory=Dram)
 
     @property
     def core(self) -> Core:
@@ -175,23 +172,17 @@ class Target:
     def from_json(cls, values: Any, where: str = "") -> Target:
         """Target of json-able values; ToolError names the key that is wrong."""
         try:
-            return _adapter().validate_python(values)
-        except ValidationError as error:
+            return Reader(by_hand=True, closed=True).read(Target, values)
+        except WrongValue as error:
             raise _explain(error, where) from None
 
 
-@functools.cache
-def _adapter() -> TypeAdapter[Target]:
-    return TypeAdapter(Target)
-
-
-def _explain(error: ValidationError, where: str) -> ToolError:
-    first = error.errors()[0]
-    *sections, key = [str(part) for part in first["loc"]] or ["target"]
+def _explain(error: WrongValue, where: str) -> ToolError:
+    *sections, key = [str(part) for part in error.place] or ["target"]
     place = ".".join([*sections, key])
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+    if error.unknown:
         return ToolError(f"unknown key {place}", where=where, hint=did_you_mean(key, _known_keys(sections)))
-    return ToolError("wrong value in the target", where=f"{where}: {place}", why=first["msg"])
+    return ToolError("wrong value in the target", where=f"{where}: {place}", why=error.why)
 
 
 def _known_keys(sections: list[str]) -> tuple[str, ...]:

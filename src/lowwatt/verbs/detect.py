@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lowwatt.errors import ToolError
-from lowwatt.types import Detections
+from lowwatt.runtime.results import listed
 
 if TYPE_CHECKING:
     from lowwatt.backends import Backend
@@ -72,15 +72,3 @@ def opened(name: str, graph: Graph, file: Path) -> str | Backend:
 
     chosen = choose_backend(name, graph.is_quantized)
     return open_backend(chosen, load(file)) if takes_programs(chosen) else chosen
-
-
-def listed(detections: Detections) -> list[dict[str, Any]]:
-    """Detections as json-able rows, best first."""
-    return [
-        {
-            "label": detections.names[label] if detections.names else str(label),
-            "score": float(score),
-            "xyxy": [float(v) for v in box],
-        }
-        for box, score, label in zip(detections.xyxy, detections.score, detections.label, strict=True)
-    ]
