@@ -1,7 +1,8 @@
 """A Python as a board has it: this file, run before anything else, leaves NumPy and OpenCV importable and nothing more.
 
-`python board_only.py [--without=cv2] MODULE ARGUMENTS…` runs MODULE, like `python -m`; `boxes` in its place prints the
-boxes of `PROGRAM IMAGE BACKEND` as json.
+`python board_only.py [--without=cv2] [--of-paths] MODULE ARGUMENTS…` runs MODULE, like `python -m`; `boxes` in its place
+prints the boxes of `PROGRAM IMAGE BACKEND` as json. `--of-paths` finds modules on sys.path alone: an editable install
+of the checkout would come first.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def boxes(program: str, image: str, backend: str) -> None:
 
 def main(arguments: list[str]) -> None:
     missing = {word.removeprefix("--without=") for word in arguments if word.startswith("--without=")}
-    module, *rest = [word for word in arguments if not word.startswith("--without=")]
+    module, *rest = [word for word in arguments if not word.startswith("--without=") and word != "--of-paths"]
+    if "--of-paths" in arguments:
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder.__module__.startswith("_frozen_importlib")]
     sys.meta_path.insert(0, Blocker(ALLOWED - missing))
     if module == "boxes":
         boxes(*rest)

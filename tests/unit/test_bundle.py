@@ -66,7 +66,8 @@ def board(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def alone(source: Path, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Python with `source` as the only place of ours, with nothing but NumPy and OpenCV beside it."""
-    code = [sys.executable, str(ALONE), *words]
+    installed = source == Path(lowwatt.__file__).parents[1]
+    code = [sys.executable, str(ALONE), *([] if installed else ["--of-paths"]), *words]
     environment = {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     return subprocess.run(code, capture_output=True, text=True, env=environment, cwd=cwd)
 
