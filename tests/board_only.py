@@ -1,8 +1,8 @@
 """A Python as a board has it: this file, run before anything else, leaves NumPy and OpenCV importable and nothing more.
 
-`python board_only.py [--without=cv2] [--of-paths] MODULE ARGUMENTS…` runs MODULE, like `python -m`; `boxes` in its place
-prints the boxes of `PROGRAM IMAGE BACKEND` as json. `--of-paths` finds modules on sys.path alone: an editable install
-of the checkout would come first.
+`python board_only.py [--without=cv2] [--of-paths] MODULE ARGUMENTS…` runs MODULE, like `python -m`; `boxes` in its
+place prints the boxes of `PROGRAM IMAGE BACKEND` as json. `--of-paths` finds modules on sys.path alone: an editable
+install of the checkout would come first.
 """
 
 from __future__ import annotations
