@@ -17,6 +17,7 @@ _BACKENDS = {
     "simulator": ("lowwatt.backends.simulator", "SimulatorBackend"),
     "onnxruntime": ("lowwatt.backends.onnxruntime", "OnnxRuntimeBackend"),
     "mixed": ("lowwatt.backends.mixed", "MixedBackend"),
+    "litert": ("lowwatt.backends.litert", "LiteRtBackend"),
 }
 
 
@@ -28,9 +29,9 @@ def backend_names() -> tuple[str, ...]:
 def open_backend(name: str, source: Any, **options: Any) -> Backend:
     """Open a network on a backend.
 
-    `source` is a Graph or a Program; for onnxruntime also the path of an ONNX file; for mixed a Program. `options` go
-    to the backend (core: isa; simulator: fidelity; onnxruntime: optimise, threads; mixed: dpu, host). ToolError for an
-    unknown name, or a network that the backend does not take.
+    `source` is a Graph or a Program; for onnxruntime also the path of an ONNX file, for litert of a .tflite; for mixed
+    a Program. `options` go to the backend (core: isa; simulator: fidelity; onnxruntime: optimise, threads; mixed: dpu,
+    host; litert: threads, xnnpack, graph). ToolError for an unknown name, or a network that the backend does not take.
 
     >>> open_backend("referense", None)
     Traceback (most recent call last):
@@ -53,6 +54,8 @@ def available() -> list[BackendStatus]:
 def _status(name: str) -> BackendStatus:
     if name in ("onnxruntime", "mixed"):
         return _module_status(name, "onnxruntime", "pip install onnxruntime")
+    if name == "litert":
+        return _module_status(name, "ai_edge_litert", "pip install ai-edge-litert")
     if name in ("core", "simulator"):
         return _module_status(name, "lowwatt._core", "pip install . with a C++17 compiler")
     return BackendStatus(name, True, "NumPy")

@@ -22,7 +22,7 @@ Method = Literal["minmax", "ema", "percentile", "mse", "kl", "lsq"]
 
 Activation = Literal["relu", "relu6", "leaky_relu"]
 
-Export = Literal["xmodel", "xmodel-compiled", "qdq", "qdq-fast", "deploy", "ncnn"]
+Export = Literal["xmodel", "xmodel-compiled", "qdq", "qdq-fast", "deploy", "ncnn", "tflite"]
 """What the target's own tools read (`lowwatt.verbs.export.FORMATS`)."""
 
 

@@ -1,0 +1,357 @@
+"""How layers with weights and pools are said in TFLite: their padding, their activation, int8 weights, int32 biases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lowwatt.ir.arithmetic import dpu_average_factor
+from lowwatt.ir.graph import Node
+from lowwatt.ir.interpreter import on_integers
+from lowwatt.ir.ops.activation import hard_input_fix_point
+from lowwatt.ir.ops.pooling import reach
+from lowwatt.ir.tflite_emit import TfliteEmitter
+from lowwatt.types import Array, QuantParams, Shape
+
+Rule = Callable[[TfliteEmitter, Node], None]
+Pair = tuple[int, int]
+Make = Callable[[int, QuantParams | None, str], int]
+"""Adds an operator with a fused activation (number in ActivationFunctionType), an output format and a name."""
+
+SAME, VALID = 0, 1
+"""The schema's Padding."""
+
+FUSED = {"none": 0, "relu": 1, "relu6": 3}
+"""Activations that operators contain: numbers in the schema's ActivationFunctionType."""
+
+_LARGEST = (1 << 31) - 1
+
+_NUDGE = 2.0**-20
+"""What is added to a scale of the DPU's so that halves go up, as there: not below zero, but a ReLU leaves nothing there.
+Sums that lie nearer to a half than a part in 2**13 of a step could cross it; they are coarser.
+"""
+
+
+# -- activations ------------------------------------------------------------------------------------------------
+
+
+def activated(e: TfliteEmitter, node: Node, make: Make, quant: QuantParams | None) -> int:
+    """An operator with the node's activation, fused where TFLite can; else an operator behind it."""
+    name = node.attrs.get("activation", "none")
+    if name in FUSED:
+        return make(FUSED[name], quant, node.name)
+    between = None if quant is None else _unbent(e, node, quant)
+    value = make(0, between, f"{node.name}.sum")
+    return curve(e, node, name, value, quant)
+
+
+def _unbent(e: TfliteEmitter, node: Node, quant: QuantParams) -> QuantParams:
+    """Format of the value in front of an activation that is not fused.
+
+    The DPU rounds to 8 bits in front of its hard curves. A slope below one brings values nearer to zero, so that the
+    plain value may go further down; it is given as much room there as above.
+    """
+    out = e.graph.tensor(node.name).quant
+    if node.attrs["activation"] != "leaky_relu" and out is not None and out.is_fixed_point:
+        return QuantParams.power_of_two(hard_input_fix_point(node, out))
+    assert isinstance(quant.scale, float)
+    e.notes.append(f"{node.name}: {node.attrs['activation']} is an operator of its own, and rounds once more")
+    return QuantParams(quant.scale * (127 - min(quant.zero_point, 0)) / 127)
+
+
+def curve(e: TfliteEmitter, node: Node, name: str, value: int, quant: QuantParams | None) -> int:
+    """An activation as an operator of its own, in float or between int8 formats."""
+    shape = e.shape(node.name)
+    if name == "leaky_relu":
+        return e.op("LEAKY_RELU", [value], shape, quant, node.name, {"Alpha": float(node.attrs["alpha"])})
+    if name == "hard_sigmoid":
+        return _hard_sigmoid(e, node, value, quant)
+    return e.op({"relu": "RELU", "relu6": "RELU6", "hard_swish": "HARD_SWISH"}[name], [value], shape, quant, node.name)
+
+
+def _hard_sigmoid(e: TfliteEmitter, node: Node, value: int, quant: QuantParams | None) -> int:
+    """relu6(x + 3) / 6; in int8 the sixth changes the scale alone, and a product of that scale keeps the integers."""
+    shape, rank = e.shape(node.name), len(e.shape(node.name))
+    three = e.constant(f"{node.name}.three", np.full((1,) * rank, 3.0, np.float32))
+    sixth = e.constant(f"{node.name}.sixth", np.full((1,) * rank, 1 / 6, np.float32))
+    between = None
+    if quant is not None:
+        assert isinstance(quant.scale, float)
+        three, sixth = e.convert(three, QuantParams(3 / 127)), e.convert(sixth, QuantParams(1 / 6 / 127))
+        between = QuantParams(6 * quant.scale, quant.zero_point)
+    line = e.op("ADD", [value, three], shape, between, f"{node.name}.line", {"FusedActivationFunction": FUSED["relu6"]})
+    return e.op("MUL", [line, sixth], shape, quant, node.name)
+
+
+# -- windows and their padding ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window over a map (height, width): sizes of the map and of what comes out, reach of the kernel, padding."""
+
+    before: Shape
+    after: Shape
+    kernel: Pair
+    stride: Pair
+    start: Pair
+
+    @property
+    def end(self) -> Pair:
+        """Padding behind the map (bottom, right) that windows touch."""
+        return self._each(lambda size, out, k, s, start: max((out - 1) * s + k - size - start, 0))
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether no window touches padding."""
+        return self.start == self.end == (0, 0)
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the padding is TensorFlow's SAME: as many outputs as strides, the smaller half in front."""
+        counts = self._each(lambda size, out, k, s, start: out - math.ceil(size / s))
+        halves = self._each(lambda size, out, k, s, start: max((out - 1) * s + k - size, 0) // 2 - start)
+        return counts == halves == (0, 0)
+
+    def _each(self, rule: Callable[[int, int, int, int, int], int]) -> Pair:
+        sizes = zip(self.before[1:3], self.after[1:3], self.kernel, self.stride, self.start, strict=True)
+        height, width = (rule(*numbers) for numbers in sizes)
+        return height, width
+
+
+def padded(e: TfliteEmitter, node: Node, value: int, window: Window, fill: float = 0.0) -> tuple[int, int]:
+    """The map as the operator reads it and the name of its padding; what is neither SAME nor VALID is put in by PAD."""
+    if window.is_valid or window.is_same:
+        return value, VALID if window.is_valid else SAME
+    widths = [(0, 0), *zip(window.start, window.end, strict=True), (0, 0)]
+    return pad(e, node, value, widths, fill), VALID
+
+
+def pad(e: TfliteEmitter, node: Node, value: int, widths: Sequence[Pair], fill: float) -> int:
+    """A constant around a map; a fill that is no number of its format is the least one."""
+    tensor = e.tensors[value]
+    shape = tuple(n + sum(width) for n, width in zip(tensor.shape, widths, strict=True))
+    operands = [value, e.constant(f"{node.name}.widths", np.asarray(widths, np.int32))]
+    if fill == 0:
+        return e.op("PAD", operands, shape, tensor.quant, f"{node.name}.padded")
+    real = np.float32([np.clip(fill, np.finfo(np.float32).min, np.finfo(np.float32).max)])
+    operands.append(e.convert(e.constant(f"{node.name}.fill", real), tensor.quant))
+    return e.op("PADV2", operands, shape, tensor.quant, f"{node.name}.padded")
+
+
+# -- layers with weights ----------------------------------------------------------------------------------------
+
+
+def layer(e: TfliteEmitter, node: Node) -> None:
+    """A convolution or linear layer: in int8 where its formats are TFLite's, else in float."""
+    integers = _has_integer_form(e, node)
+    if not integers and any(e.quant(name) is not None for name in (node.inputs[0], node.name)):
+        e.floating.append(node.name)
+    quant = e.quant(node.name) if integers else None
+    source = e.get(node.inputs[0]) if integers else e.real(node.inputs[0])
+    weights = _weights(e, node, integers)
+    operands = [source, weights, _bias(e, node, source, weights)]
+    e.finish(node, activated(e, node, lambda fused, q, name: _KINDS[node.op](e, node, operands, fused, q, name), quant))
+
+
+def _has_integer_form(e: TfliteEmitter, node: Node) -> bool:
+    """int8 in and out, constant weights of at most 8 bits without a zero point."""
+    weights = e.graph.tensor(node.inputs[1])
+    plain = weights.quant is not None and weights.quant.signed and not weights.quant.zero_point
+    plain = plain and weights.quant is not None and not any(weights.quant.zero_points) and weights.quant.bits <= 8
+    return plain and weights.is_constant and e.quant(node.inputs[0]) is not None and e.quant(node.name) is not None
+
+
+def _weights(e: TfliteEmitter, node: Node, integers: bool) -> int:
+    tensor = e.graph.tensor(node.inputs[1])
+    if tensor.data is None:
+        if node.op != "linear":
+            raise e.refuse(node, "its weights are computed", "TFLite's convolutions take constant weights")
+        return e.real(node.inputs[1])
+    if not integers:
+        real = tensor.data if tensor.quant is None else tensor.quant.dequantize(tensor.data)
+        return e.constant(f"{node.name}.weights", _laid(node, real).astype(np.float32))
+    assert tensor.quant is not None
+    return e.constant(f"{node.name}.weights", _laid(node, tensor.data), _weight_format(e, node, tensor.quant))
+
+
+def _laid(node: Node, weights: Array) -> Array:
+    """Weights in TFLite's layout: OHWI, not flipped for transposed convolutions; [1, kh, kw, C * mult]; [out, in]."""
+    if node.op == "depthwise_conv2d":
+        mult, height, width, channels = weights.shape
+        return weights.transpose(1, 2, 3, 0).reshape(1, height, width, channels * mult)
+    return weights[:, ::-1, ::-1] if node.op == "transposed_conv2d" else weights
+
+
+def _weight_format(e: TfliteEmitter, node: Node, quant: QuantParams) -> QuantParams:
+    """The graph's scale a channel, along the file's axis of output channels."""
+    if isinstance(quant.scale, tuple):
+        return QuantParams(quant.scale, axis=3 if node.op == "depthwise_conv2d" else 0)
+    rectified = node.attrs["activation"] in ("relu", "relu6")
+    return QuantParams(quant.scale * (1 + _NUDGE) if rectified and on_integers(e.graph, node) else quant.scale)
+
+
+def _bias(e: TfliteEmitter, node: Node, source: int, weights: int) -> int:
+    """int32 in steps of the accumulator, or float32; zeros where the graph has none."""
+    laid, read = e.tensors[weights], e.tensors[source].quant
+    channels = e.shape(node.name)[-1]
+    tensor = e.graph.tensor(node.inputs[2]) if len(node.inputs) == 3 else None
+    real = np.zeros(channels) if tensor is None else tensor.data
+    if real is None:
+        raise e.refuse(node, "its bias is computed", "add it with an operator of its own")
+    if tensor is not None and tensor.quant is not None:
+        quant = tensor.quant
+        real = (real.astype(np.float64) - quant.zeros(1)) * quant.step(1)
+    if laid.quant is None or read is None:
+        return e.constant(f"{node.name}.bias", np.asarray(real, np.float32))
+    return _accumulated(e, node, np.asarray(real, np.float64), read, _repeated(laid.quant, channels))
+
+
+def _repeated(quant: QuantParams, channels: int) -> tuple[float, ...] | float:
+    """Scale of each output channel: a depthwise layer has several for each input channel."""
+    if not isinstance(quant.scale, tuple):
+        return quant.scale
+    return tuple(np.repeat(quant.scale, channels // len(quant.scale)).tolist())
+
+
+def _accumulated(
+    e: TfliteEmitter, node: Node, real: Array, read: QuantParams, scales: tuple[float, ...] | float
+) -> int:
+    step = np.asarray(scales, np.float64) * read.scale
+    steps = np.rint(real / step)
+    apart = np.abs(real / step - steps).max(initial=0)
+    if apart > 0.01:  # what is left of a scale that float32 rounded is less, of a finer bias more
+        e.notes.append(f"{node.name}: the bias lies {apart:.2f} of a step off int32, and is rounded")
+    if np.abs(steps).max(initial=0) > _LARGEST:
+        e.notes.append(f"{node.name}: the bias is beyond int32, and saturates")
+    found = np.clip(steps, -_LARGEST, _LARGEST).astype(np.int64)
+    kept = tuple(step.tolist()) if step.ndim else float(step)
+    return e.constant(f"{node.name}.bias", found, QuantParams(kept, bits=32, axis=0 if step.ndim else None))
+
+
+def _convolution(
+    e: TfliteEmitter, node: Node, operands: Sequence[int], fused: int, quant: QuantParams | None, name: str
+) -> int:
+    source, weights, bias = operands
+    (top, _, left, _), stride, dilation = node.attrs["pad"], node.attrs["stride"], node.attrs["dilation"]
+    kernel = [(k - 1) * d + 1 for k, d in zip(e.shape(node.inputs[1])[1:3], dilation, strict=True)]
+    window = Window(e.shape(node.inputs[0]), e.shape(node.name), (kernel[0], kernel[1]), stride, (top, left))
+    source, padding = padded(e, node, source, window)
+    fields = {"Padding": padding, "StrideH": stride[0], "StrideW": stride[1], "FusedActivationFunction": fused}
+    fields |= {"DilationHFactor": dilation[0], "DilationWFactor": dilation[1]}
+    if node.op == "conv2d":
+        version = 6 if node.attrs["group"] > 1 else 1
+        return e.op("CONV_2D", [source, weights, bias], e.shape(node.name), quant, name, fields, version)
+    fields["DepthMultiplier"] = e.shape(node.inputs[1])[0]
+    version = 2 if tuple(dilation) != (1, 1) else 1
+    return e.op("DEPTHWISE_CONV_2D", [source, weights, bias], e.shape(node.name), quant, name, fields, version)
+
+
+def _transposed(
+    e: TfliteEmitter, node: Node, operands: Sequence[int], fused: int, quant: QuantParams | None, name: str
+) -> int:
+    """SAME or VALID where that is what the padding takes away; else all of it, cut by SLICE."""
+    source, weights, bias = operands
+    before, after = e.shape(node.inputs[0]), e.shape(node.name)
+    kernel, stride = e.shape(node.inputs[1])[1:3], node.attrs["stride"]
+    top, bottom, left, right = node.attrs["pad"]
+    window = Window(after, before, (kernel[0], kernel[1]), stride, (top, left))
+    cut = not window.is_same and any((top, bottom, left, right))
+    whole = (after[0], after[1] + top + bottom, after[2] + left + right, after[3]) if cut else after
+    fields = {"Padding": SAME if window.is_same else VALID, "StrideH": stride[0], "StrideW": stride[1]}
+    fields["FusedActivationFunction"] = fused
+    inputs = [e.ints(f"{name}.shape", whole), weights, source, bias]
+    version = 4 if fused else 3
+    value = e.op("TRANSPOSE_CONV", inputs, whole, quant, f"{name}.whole" if cut else name, fields, version)
+    if not cut:
+        return value
+    corner, size = e.ints(f"{name}.corner", (0, top, left, 0)), e.ints(f"{name}.size", after)
+    return e.op("SLICE", [value, corner, size], after, quant, name)
+
+
+def _linear(
+    e: TfliteEmitter, node: Node, operands: Sequence[int], fused: int, quant: QuantParams | None, name: str
+) -> int:
+    keep = len(e.shape(node.name)) != 2
+    fields = {"FusedActivationFunction": fused, "KeepNumDims": keep}
+    return e.op("FULLY_CONNECTED", operands, e.shape(node.name), quant, name, fields, 5 if keep else 1)
+
+
+_KINDS: dict[str, Callable[[TfliteEmitter, Node, Sequence[int], int, QuantParams | None, str], int]] = {
+    "conv2d": _convolution,
+    "depthwise_conv2d": _convolution,
+    "transposed_conv2d": _transposed,
+    "linear": _linear,
+}
+
+
+# -- pools ------------------------------------------------------------------------------------------------------
+
+
+def max_pool(e: TfliteEmitter, node: Node) -> None:
+    """The greatest; padding never wins."""
+    value, padding = padded(e, node, e.get(node.inputs[0]), _window(e, node), -np.inf)
+    e.finish(node, _pool(e, node, "MAX_POOL_2D", value, padding))
+
+
+def avg_pool(e: TfliteEmitter, node: Node) -> None:
+    """TFLite never counts SAME's padding, and its int8 pool keeps the scale: between two scales, or where the DPU has
+    a factor of its own, a depthwise layer of equal weights does it.
+    """
+    window, quant = _window(e, node), e.quant(node.name) if e.integers(node) else None
+    value = e.get(node.inputs[0]) if quant is not None else e.real(node.inputs[0])
+    padding = VALID if window.is_valid else SAME
+    if node.attrs["count_include_pad"] and any(node.attrs["pad"]) and not window.is_valid:
+        value, padding = _counted(e, node, value, window), VALID
+    elif not window.is_valid and not window.is_same:
+        raise e.refuse(node, "windows at the border count fewer values", "set count_include_pad, or pad as SAME does")
+    if quant is not None and padding == VALID and _rescales(e, node, quant):
+        return e.finish(node, _averaging_layer(e, node, value, quant))
+    return e.finish(node, _pool(e, node, "AVERAGE_POOL_2D", value, padding))
+
+
+def _counted(e: TfliteEmitter, node: Node, value: int, window: Window) -> int:
+    """The map with zeros around it, which count."""
+    if any(t > c for t, c in zip(reach(node, window.before), node.attrs["pad"], strict=True)):
+        raise e.refuse(node, "ceil_mode adds windows that count fewer values", "pad the map by an operator of its own")
+    return pad(e, node, value, [(0, 0), *zip(window.start, window.end, strict=True), (0, 0)], 0.0)
+
+
+def _factor(e: TfliteEmitter, node: Node) -> float:
+    """What the sum of a window is multiplied by."""
+    kernel = node.attrs["kernel"]
+    if not on_integers(e.graph, node):
+        return 1 / math.prod(kernel)
+    number, digits = dpu_average_factor((kernel[0], kernel[1]))
+    return math.ldexp(float(number), -digits)
+
+
+def _rescales(e: TfliteEmitter, node: Node, quant: QuantParams) -> bool:
+    own = _factor(e, node) * math.prod(node.attrs["kernel"]) != 1 and on_integers(e.graph, node)
+    return own or quant != e.quant(node.inputs[0])
+
+
+def _averaging_layer(e: TfliteEmitter, node: Node, value: int, quant: QuantParams) -> int:
+    kernel, channels = node.attrs["kernel"], e.shape(node.name)[3]
+    read, weights = e.tensors[value].quant, QuantParams(_factor(e, node))
+    assert read is not None and isinstance(read.scale, float) and isinstance(weights.scale, float)
+    ones = e.constant(f"{node.name}.weights", np.ones((1, *kernel, channels), np.int8), weights)
+    none = QuantParams(read.scale * weights.scale, bits=32)
+    zeros = e.constant(f"{node.name}.bias", np.zeros(channels, np.int64), none)
+    fields = {"Padding": VALID, "StrideH": node.attrs["stride"][0], "StrideW": node.attrs["stride"][1]}
+    fields["DepthMultiplier"] = 1
+    return e.op("DEPTHWISE_CONV_2D", [value, ones, zeros], e.shape(node.name), quant, node.name, fields)
+
+
+def _window(e: TfliteEmitter, node: Node) -> Window:
+    top, _, left, _ = node.attrs["pad"]
+    return Window(e.shape(node.inputs[0]), e.shape(node.name), node.attrs["kernel"], node.attrs["stride"], (top, left))
+
+
+def _pool(e: TfliteEmitter, node: Node, kind: str, value: int, padding: int) -> int:
+    (height, width), (down, across) = node.attrs["kernel"], node.attrs["stride"]
+    fields = {"Padding": padding, "StrideH": down, "StrideW": across, "FilterHeight": height, "FilterWidth": width}
+    return e.op(kind, [value], e.shape(node.name), e.tensors[value].quant, node.name, fields)
