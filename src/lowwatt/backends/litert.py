@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from lowwatt.backends import litert_file
 from lowwatt.backends.base import graph_of, quants_of
 from lowwatt.errors import ToolError
-from lowwatt.ir import interpreter, tflite, tflite_check
+from lowwatt.ir import interpreter, tflite
 from lowwatt.ir.graph import Graph, Tensor
 from lowwatt.types import Array, QuantParams
 
@@ -28,16 +29,13 @@ class LiteRtBackend:
     name = "litert"
 
     def __init__(self, source: Any, *, threads: int = 1, xnnpack: bool = True, graph: Graph | None = None) -> None:
-        if isinstance(source, (str, Path)):
-            content = tflite_check.read(source)
-            where = str(source)
-        else:
-            graph = graph_of(source, self.name)
-            content, where = tflite.to_bytes(graph)[0], graph.name
-        self._interpreter = _opened(content, where, threads, xnnpack)
+        given = None if isinstance(source, (str, Path)) else graph_of(source, self.name)
+        runtime = _installed()
+        content, where = (litert_file.read(source), str(source)) if given is None else _written(given)
+        self._interpreter = _opened(runtime, content, where, threads, xnnpack)
         self._given = {entry["name"]: entry for entry in self._interpreter.get_input_details()}
         self._made = {entry["name"]: entry for entry in self._interpreter.get_output_details()}
-        self.graph = graph if graph is not None else self._described()
+        self.graph = given or graph or self._described()
         self.inputs, self.outputs = tuple(self.graph.inputs), tuple(self.graph.outputs)
         self.quants: dict[str, QuantParams | None] = quants_of(self.graph)
 
@@ -87,14 +85,23 @@ def _format(entry: Mapping[str, Any]) -> QuantParams | None:
     return QuantParams(float(scale), int(zero), signed=entry["dtype"] == np.int8, rounding="STD_ROUND")
 
 
-def _opened(content: bytes, where: str, threads: int, xnnpack: bool) -> Any:
+def _installed() -> Any:
     try:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+        from ai_edge_litert import interpreter as runtime
     except ImportError as error:
         raise ToolError("the litert backend cannot run", why=str(error), hint=INSTALL) from None
-    kind = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    return runtime
+
+
+def _written(graph: Graph) -> tuple[bytes, str]:
+    return tflite.to_bytes(graph)[0], graph.name
+
+
+def _opened(runtime: Any, content: bytes, where: str, threads: int, xnnpack: bool) -> Any:
+    kinds = runtime.OpResolverType
+    kind = kinds.AUTO if xnnpack else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
-        found = Interpreter(model_content=content, num_threads=threads, experimental_op_resolver_type=kind)
+        found = runtime.Interpreter(model_content=content, num_threads=threads, experimental_op_resolver_type=kind)
         found.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise ToolError("litert cannot open the model", where=where, why=str(error).strip()[:300]) from None

@@ -9,6 +9,7 @@ up, so that a value on a half may differ by a step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lowwatt.errors import ToolError, did_you_mean
@@ -19,7 +20,7 @@ from lowwatt.ir.tflite_file import pack
 from lowwatt.ir.tflite_ops import TFLITE_RULES
 
 _SHOWN = 3
-"""Names of layers that a note gives."""
+"""Names that a note gives."""
 
 
 def write(graph: Graph, path: str | Path) -> list[str]:
@@ -49,7 +50,7 @@ def to_bytes(graph: Graph) -> tuple[bytes, list[str]]:
             hint = did_you_mean(node.op, TFLITE_RULES) + "; end the graph before it"
             raise ToolError(f"{node.op} cannot be written to tflite", where=node.origin or node.name, hint=hint)
         rule(emitter, node)
-    return pack(emitter.model()), [*_floating(emitter), *emitter.notes]
+    return pack(emitter.model()), _notes(emitter)
 
 
 def _check_format(graph: Graph, tensor: Tensor) -> None:
@@ -66,9 +67,10 @@ def _check_format(graph: Graph, tensor: Tensor) -> None:
         )
 
 
-def _floating(emitter: TfliteEmitter) -> list[str]:
-    names = emitter.floating
-    if not names:
-        return []
+def _notes(emitter: TfliteEmitter) -> list[str]:
+    return [f"{what}: {_listed(names)}" for what, names in emitter.notes.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return [f"layers that read or make integers and run in float: {', '.join(names[:_SHOWN])}{more}"]
+    return ", ".join(names[:_SHOWN]) + more

@@ -55,9 +55,8 @@ class TfliteEmitter:
         self.graph = graph
         self.tensors: list[FileTensor] = []
         self.operators: list[FileOperator] = []
-        self.notes: list[str] = []
-        self.floating: list[str] = []
-        """Layers with weights that read or make integers, and still run in float."""
+        self.notes: dict[str, list[str]] = {}
+        """What a user should know, and the nodes of which it is true."""
         self._values: dict[str, int] = {}
         self._copies: dict[tuple[int, QuantParams | None], int] = {}
 
@@ -147,6 +146,10 @@ class TfliteEmitter:
         if index not in self._values.values() and self.tensors[index].data is None:
             self.tensors[index].name = node.name
         self._values[node.name] = index
+
+    def note(self, what: str, node: Node) -> None:
+        """Something that a user should know of a node."""
+        self.notes.setdefault(what, []).append(node.origin or node.name)
 
     def refuse(self, node: Node, why: str, hint: str = "") -> ToolError:
         """What a rule raises for a node that has no form in TFLite."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lowwatt.ir.arithmetic import dpu_average_factor
+from lowwatt.ir.arithmetic import Reals, dpu_average_factor
 from lowwatt.ir.graph import Node
 from lowwatt.ir.interpreter import on_integers
 from lowwatt.ir.ops.activation import hard_input_fix_point
@@ -58,7 +58,7 @@ def _unbent(e: TfliteEmitter, node: Node, quant: QuantParams) -> QuantParams:
     if node.attrs["activation"] != "leaky_relu" and out is not None and out.is_fixed_point:
         return QuantParams.power_of_two(hard_input_fix_point(node, out))
     assert isinstance(quant.scale, float)
-    e.notes.append(f"{node.name}: {node.attrs['activation']} is an operator of its own, and rounds once more")
+    e.note("activations that are operators of their own, and round once more", node)
     return QuantParams(quant.scale * (127 - min(quant.zero_point, 0)) / 127)
 
 
@@ -149,7 +149,7 @@ def layer(e: TfliteEmitter, node: Node) -> None:
     """A convolution or linear layer: in int8 where its formats are TFLite's, else in float."""
     integers = _has_integer_form(e, node)
     if not integers and any(e.quant(name) is not None for name in (node.inputs[0], node.name)):
-        e.floating.append(node.name)
+        e.note("layers that read or make integers, and run in float", node)
     quant = e.quant(node.name) if integers else None
     source = e.get(node.inputs[0]) if integers else e.real(node.inputs[0])
     weights = _weights(e, node, integers)
@@ -196,40 +196,38 @@ def _weight_format(e: TfliteEmitter, node: Node, quant: QuantParams) -> QuantPar
 
 def _bias(e: TfliteEmitter, node: Node, source: int, weights: int) -> int:
     """int32 in steps of the accumulator, or float32; zeros where the graph has none."""
-    laid, read = e.tensors[weights], e.tensors[source].quant
-    channels = e.shape(node.name)[-1]
-    tensor = e.graph.tensor(node.inputs[2]) if len(node.inputs) == 3 else None
-    real = np.zeros(channels) if tensor is None else tensor.data
-    if real is None:
-        raise e.refuse(node, "its bias is computed", "add it with an operator of its own")
-    if tensor is not None and tensor.quant is not None:
-        quant = tensor.quant
-        real = (real.astype(np.float64) - quant.zeros(1)) * quant.step(1)
-    if laid.quant is None or read is None:
-        return e.constant(f"{node.name}.bias", np.asarray(real, np.float32))
-    return _accumulated(e, node, np.asarray(real, np.float64), read, _repeated(laid.quant, channels))
-
-
-def _repeated(quant: QuantParams, channels: int) -> tuple[float, ...] | float:
-    """Scale of each output channel: a depthwise layer has several for each input channel."""
-    if not isinstance(quant.scale, tuple):
-        return quant.scale
-    return tuple(np.repeat(quant.scale, channels // len(quant.scale)).tolist())
-
-
-def _accumulated(
-    e: TfliteEmitter, node: Node, real: Array, read: QuantParams, scales: tuple[float, ...] | float
-) -> int:
-    step = np.asarray(scales, np.float64) * read.scale
-    steps = np.rint(real / step)
-    apart = np.abs(real / step - steps).max(initial=0)
-    if apart > 0.01:  # what is left of a scale that float32 rounded is less, of a finer bias more
-        e.notes.append(f"{node.name}: the bias lies {apart:.2f} of a step off int32, and is rounded")
+    real, laid, read = _real_bias(e, node), e.tensors[weights].quant, e.tensors[source].quant
+    own = e.graph.tensor(node.inputs[1]).quant
+    if laid is None or read is None or own is None:
+        return e.constant(f"{node.name}.bias", real.astype(np.float32))
+    steps = np.rint(real / (_repeated(own, len(real)) * read.scale))
+    given = e.graph.tensor(node.inputs[2]).quant if len(node.inputs) == 3 else None
+    if given is not None and given.bits < 32 and np.any(steps * _repeated(own, len(real)) * read.scale != real):
+        e.note("integer biases that are finer than the accumulator's steps, and rounded", node)
     if np.abs(steps).max(initial=0) > _LARGEST:
-        e.notes.append(f"{node.name}: the bias is beyond int32, and saturates")
-    found = np.clip(steps, -_LARGEST, _LARGEST).astype(np.int64)
-    kept = tuple(step.tolist()) if step.ndim else float(step)
-    return e.constant(f"{node.name}.bias", found, QuantParams(kept, bits=32, axis=0 if step.ndim else None))
+        e.note("biases that are beyond int32, and saturate", node)
+    scale = tuple((_repeated(laid, len(real)) * read.scale).tolist())
+    quant = QuantParams(scale, bits=32, axis=0) if laid.axis is not None else QuantParams(scale[0], bits=32)
+    return e.constant(f"{node.name}.bias", np.clip(steps, -_LARGEST, _LARGEST).astype(np.int64), quant)
+
+
+def _real_bias(e: TfliteEmitter, node: Node) -> Reals:
+    """The bias as real numbers, exactly."""
+    if len(node.inputs) < 3:
+        return np.zeros(e.shape(node.name)[-1])
+    tensor = e.graph.tensor(node.inputs[2])
+    if tensor.data is None:
+        raise e.refuse(node, "its bias is computed", "add it with an operator of its own")
+    if tensor.quant is None:
+        return tensor.data.astype(np.float64)
+    real: Reals = (tensor.data.astype(np.float64) - tensor.quant.zeros(1)) * tensor.quant.step(1)
+    return real
+
+
+def _repeated(quant: QuantParams, channels: int) -> Reals:
+    """Scale of each output channel: a depthwise layer has several for each input channel."""
+    scales = np.atleast_1d(np.asarray(quant.scale, np.float64))
+    return np.repeat(scales, channels // len(scales))
 
 
 def _convolution(

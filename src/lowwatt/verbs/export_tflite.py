@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from lowwatt.backends import Backend, open_backend
+from lowwatt.backends import Backend, available, open_backend
 from lowwatt.errors import ToolError
-from lowwatt.ir import interpreter, tflite as files
+from lowwatt.ir import interpreter
 from lowwatt.ir.agreement import Agreement, compare
 from lowwatt.ir.graph import Graph
 from lowwatt.types import Array
@@ -24,22 +24,19 @@ FLOAT_TOLERANCE = 1e-4
 
 def tflite(source: Source, out: Path, samples: Sequence[Inputs]) -> list[str]:
     """Float or int8; ToolError where LiteRT does not give what the reference does."""
+    from lowwatt.ir import tflite as files
+
     graph = source.graph
     notes = files.write(graph, out)
-    try:
-        backend = open_backend("litert", out, graph=graph)
-    except ToolError as error:
-        if "pip install" not in error.hint:
-            raise
-        return [*notes, f"not run on LiteRT, which is not installed: {error.hint}"]
-    if not graph.has_integers:
-        return [*notes, _float_line(backend, graph, out, samples)]
-    whole = agreement(backend, graph, samples)
-    return [*notes, f"LiteRT against the integer reference: {whole}", *_node_by_node(graph, out, samples)]
+    status = next(status for status in available() if status.name == "litert")
+    if not status.usable:
+        return [*notes, f"not run on LiteRT, {status.why}: {status.how_to_install}"]
+    backend = open_backend("litert", out, graph=graph)
+    return [*notes, *(_integer_lines if graph.has_integers else _float_lines)(backend, graph, out, samples)]
 
 
 def agreement(backend: Backend, graph: Graph, samples: Sequence[Inputs]) -> Agreement:
-    """Outputs of a backend against those of the reference, counted in steps."""
+    """Outputs of a backend against those of the integer reference, counted in steps."""
     total = Agreement()
     for sample in samples:
         wanted, found = interpreter.run(graph, sample), backend.run(sample)
@@ -49,15 +46,16 @@ def agreement(backend: Backend, graph: Graph, samples: Sequence[Inputs]) -> Agre
 
 
 def validate_nodes(graph: Graph, samples: Sequence[Inputs], **options: bool) -> dict[str, Agreement]:
-    """Each node alone, by its name: the reference's value of it from what LiteRT computed for its operands."""
+    """Each node alone, by name: the reference's value of it from what LiteRT computed for its operands. What tips in
+    one place is not counted again in all that follows. `options` are the backend's; the first image of each sample.
+    """
     every = graph.copy()
-    every.outputs = [node.name for node in graph.nodes]
+    every.outputs = [*graph.inputs, *(node.name for node in graph.nodes)]
     backend = open_backend("litert", every, **options)
     total = {node.name: Agreement() for node in graph.nodes}
     for sample in samples:
-        values: dict[str, Array] = {}
-        interpreter.in_batches(every, sample, lambda given, values=values: values.update(given) or {})
-        values |= backend.run(values)
+        first = {name: value[: graph.tensor(name).shape[0]] for name, value in sample.items()}
+        values = backend.run(first)
         for node in graph.nodes:
             wanted = interpreter.evaluate(graph, node, values)
             total[node.name] += compare(graph.tensor(node.name), _real(graph, node.name, values[node.name]), wanted)
@@ -69,17 +67,31 @@ def _real(graph: Graph, name: str, value: Array) -> Array:
     return value if quant is None else quant.dequantize(value)
 
 
-def _node_by_node(graph: Graph, out: Path, samples: Sequence[Inputs]) -> list[str]:
-    alone = sum(validate_nodes(graph, samples).values(), Agreement())
+def _integer_lines(backend: Backend, graph: Graph, out: Path, samples: Sequence[Inputs]) -> list[str]:
+    whole, alone = agreement(backend, graph, samples), sum(validate_nodes(graph, samples).values(), Agreement())
     if alone.share(alone.beyond) > TOLERANCE:
-        raise ToolError(
-            "LiteRT differs from the integer reference",
-            where=str(out),
-            why=f"node by node: {alone}",
-            hint="please report this graph",
-        )
-    return [f"node by node, each from LiteRT's own operands: {alone}"]
+        raise _differs(out, f"node by node: {alone}")
+    rounding = "LiteRT rounds halves to even or away from zero"
+    fixed = any(t.quant is not None and t.quant.is_fixed_point for t in graph.tensors.values())
+    return [
+        f"LiteRT (CPU) against the integer reference: {whole}",
+        f"node by node, each from LiteRT's own operands: {alone} ({rounding}{', the DPU up' if fixed else ''})",
+    ]
 
 
-def _float_line(backend: Backend, graph: Graph, out: Path, samples: Sequence[Inputs]) -> str:
-    return ""
+def _float_lines(backend: Backend, graph: Graph, out: Path, samples: Sequence[Inputs]) -> list[str]:
+    worst = 0.0
+    for sample in samples:
+        wanted, found = interpreter.run(graph, sample), backend.run(sample)
+        for name in graph.outputs:
+            greatest = max(float(np.abs(wanted[name]).max(initial=0)), 1e-30)
+            worst = max(worst, float(np.abs(found[name] - wanted[name]).max(initial=0)) / greatest)
+    line = f"differs by at most {worst:.1e} of an output's greatest value"
+    if not worst <= FLOAT_TOLERANCE:
+        raise _differs(out, line)
+    return [f"LiteRT (CPU, float32) against the reference: {line}"]
+
+
+def _differs(out: Path, why: str) -> ToolError:
+    hint = "please report this graph"
+    return ToolError("LiteRT differs from the reference", where=str(out), why=why, hint=hint)
