@@ -51,15 +51,19 @@ def activated(e: TfliteEmitter, node: Node, make: Make, quant: QuantParams | Non
 def _unbent(e: TfliteEmitter, node: Node, quant: QuantParams) -> QuantParams:
     """Format of the value in front of an activation that is not fused.
 
-    The DPU rounds to 8 bits in front of its hard curves. A slope below one brings values nearer to zero, so that the
-    plain value may go further down; it is given as much room there as above.
+    The DPU rounds to 8 bits in front of its hard curves, which are flat below -3. A slope below one brings values
+    nearer to zero, so that the plain value may go further down; it is given as much room there as above.
     """
-    out = e.graph.tensor(node.name).quant
-    if node.attrs["activation"] != "leaky_relu" and out is not None and out.is_fixed_point:
+    name, out = node.attrs["activation"], e.graph.tensor(node.name).quant
+    if name != "leaky_relu" and out is not None and out.is_fixed_point:
         return QuantParams.power_of_two(hard_input_fix_point(node, out))
     assert isinstance(quant.scale, float)
     e.note("activations that are operators of their own, and round once more", node)
-    return QuantParams(quant.scale * (127 - min(quant.zero_point, 0)) / 127)
+    greatest = quant.scale * (127 - min(quant.zero_point, 0))
+    if name == "leaky_relu":
+        return QuantParams(greatest / 127)
+    scale = (3 + (3 if name == "hard_sigmoid" else max(3, greatest))) / 255
+    return QuantParams(scale, round(3 / scale) - 128)
 
 
 def curve(e: TfliteEmitter, node: Node, name: str, value: int, quant: QuantParams | None) -> int:
@@ -137,7 +141,10 @@ def pad(e: TfliteEmitter, node: Node, value: int, widths: Sequence[Pair], fill: 
     operands = [value, e.constant(f"{node.name}.widths", np.asarray(widths, np.int32))]
     if fill == 0:
         return e.op("PAD", operands, shape, tensor.quant, f"{node.name}.padded")
-    real = np.float32([np.clip(fill, np.finfo(np.float32).min, np.finfo(np.float32).max)])
+    least, most = np.finfo(np.float32).min, np.finfo(np.float32).max
+    if tensor.quant is not None:
+        least, most = tensor.quant.dequantize(np.array([tensor.quant.qmin, tensor.quant.qmax]))
+    real = np.array([np.clip(fill, least, most)], np.float32)
     operands.append(e.convert(e.constant(f"{node.name}.fill", real), tensor.quant))
     return e.op("PADV2", operands, shape, tensor.quant, f"{node.name}.padded")
 
@@ -189,7 +196,8 @@ def _laid(node: Node, weights: Array) -> Array:
 def _weight_format(e: TfliteEmitter, node: Node, quant: QuantParams) -> QuantParams:
     """The graph's scale a channel, along the file's axis of output channels."""
     if isinstance(quant.scale, tuple):
-        return QuantParams(quant.scale, axis=3 if node.op == "depthwise_conv2d" else 0)
+        scales = tuple(_repeated(quant, e.shape(node.name)[-1]).tolist())
+        return QuantParams(scales, axis=3 if node.op == "depthwise_conv2d" else 0)
     rectified = node.attrs["activation"] in ("relu", "relu6")
     return QuantParams(quant.scale * (1 + _NUDGE) if rectified and on_integers(e.graph, node) else quant.scale)
 
