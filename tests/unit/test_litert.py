@@ -184,18 +184,16 @@ def test_the_quantized_detector(scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["litert", "vitis"])
 def test_boxes_of_the_quantized_detector(scheme: str) -> None:
-    """What is found on LiteRT is what the reference finds, to a pixel or two."""
-    engines = [lowwatt.Engine(detector(scheme), name) for name in ("reference", "litert")]
-    seen = 0
+    """What is found on LiteRT is what the reference finds, to a pixel or two; suppression may choose a neighbour."""
+    engines = [lowwatt.Engine(detector(scheme), name, conf=0.02) for name in ("reference", "litert")]
+    close: list[bool] = []
     for picture in [one for batch in pictures("val", 8) for one in batch]:
         image = picture[:, :, 0].astype(np.uint8)
         wanted, found = (engine(image).detections for engine in engines)
-        sure = wanted.score > 0.3
-        seen += int(sure.sum())
-        for box, score in zip(wanted.xyxy[sure], wanted.score[sure], strict=True):
-            apart = np.abs(found.xyxy - box).max(axis=1) + 100 * (np.abs(found.score - score) > 0.06)
-            assert apart.min() <= 3
-    assert seen >= 5
+        for box, score in zip(wanted.xyxy, wanted.score, strict=True):
+            near = (np.abs(found.xyxy - box).max(axis=1) <= 2) & (np.abs(found.score - score) <= 0.02)
+            close.append(bool(near.any()))
+    assert len(close) >= 30 and np.mean(close) >= 0.95
 
 
 def test_export_of_a_model_is_float_and_proved(tmp_path: Path) -> None:

@@ -162,7 +162,8 @@ class TfliteEmitter:
 
     def model(self) -> FileModel:
         """The finished model; every output is a tensor of its own, of the output's name."""
-        inputs, outputs = [self._values[name] for name in self.graph.inputs], []
+        inputs = [self._values[name] for name in self.graph.inputs]
+        outputs: list[int] = []
         for name in self.graph.outputs:
             index = self.get(name)
             tensor = self.tensors[index]
@@ -174,7 +175,7 @@ class TfliteEmitter:
 
 
 def stored(quant: QuantParams | None) -> QuantParams | None:
-    """A format as the file has it: int8, whatever way it rounds; None where it is wider, which the file has in float."""
+    """A format as the file has it: int8, whatever way it rounds; None where it is wider, for that is float there."""
     if quant is None or quant.bits > 8:
         return None
     return QuantParams(quant.scale, quant.zero_point - (0 if quant.signed else UNSIGNED), axis=quant.axis)

@@ -44,7 +44,7 @@ class FileTensor:
 
 @dataclass(frozen=True, slots=True)
 class FileOperator:
-    """One operator: name in BuiltinOperator, version, tensors by index (-1: an input left out), fields of its options."""
+    """One operator: its name in BuiltinOperator and version, tensors by index, table of options and its content."""
 
     kind: str
     version: int

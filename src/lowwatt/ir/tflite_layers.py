@@ -30,8 +30,8 @@ FUSED = {"none": 0, "relu": 1, "relu6": 3}
 _LARGEST = (1 << 31) - 1
 
 _NUDGE = 2.0**-20
-"""What is added to a scale of the DPU's so that halves go up, as there: not below zero, but a ReLU leaves nothing there.
-Sums that lie nearer to a half than a part in 2**13 of a step could cross it; they are coarser.
+"""Share that is added to a scale of the DPU's so that halves go up, as there; below zero they go down, but a ReLU leaves
+nothing there. A sum could cross a half that it lies nearer to than 2**-13 of a step; sums are coarser.
 """
 
 
@@ -337,7 +337,7 @@ def _factor(e: TfliteEmitter, node: Node) -> float:
 
 def _rescales(e: TfliteEmitter, node: Node, quant: QuantParams) -> bool:
     own = _factor(e, node) * math.prod(node.attrs["kernel"]) != 1 and on_integers(e.graph, node)
-    return own or quant != e.quant(node.inputs[0])
+    return bool(own or quant != e.quant(node.inputs[0]))
 
 
 def _averaging_layer(e: TfliteEmitter, node: Node, value: int, quant: QuantParams) -> int:
