@@ -12,8 +12,11 @@ from lowwatt.ir.ops.activation import ACTIVATIONS
 from lowwatt.ir.ops.layout import pad_widths, slices
 from lowwatt.ir.ops.reduction import reduced_axes
 from lowwatt.ir.tflite_emit import TfliteEmitter
-from lowwatt.ir.tflite_layers import Rule, activated, avg_pool, curve, layer, max_pool, pad
+from lowwatt.ir.tflite_layers import activated, curve, layer
+from lowwatt.ir.tflite_window import avg_pool, max_pool, pad
 from lowwatt.types import QuantParams
+
+Rule = Callable[[TfliteEmitter, Node], None]
 
 UNIT = QuantParams(1 / 256, -128)
 """The one int8 format that LOGISTIC and SOFTMAX make (LiteRT 8-bit quantization specification)."""
