@@ -1,9 +1,10 @@
 """What runtimes make of the exported files of every scheme, against the integer reference, on the packaged detector.
 
 Post-training quantization on images of the sample set; other images of it run on the reference and on each runtime
-that is installed (openvino and ncnn are skipped where they are not). A float output counts in steps of its own range,
-as many as the coarsest activations have. Rows that count for the bar: onnxruntime with graph optimisation off for all
-schemes, their own runtime, and for deploy pairs the float network with the ranges of the JSON against the QDQ file.
+that is installed (openvino, ncnn and litert are skipped where they are not). A float output counts in steps of its own
+range, as many as the coarsest activations have. Rows that count for the bar: onnxruntime with graph optimisation off
+for all schemes, their own runtime, and for deploy pairs the float network with the ranges of the JSON against the QDQ
+file.
 
 Float32 tips a value that lies beside a rounding boundary, about one in 100,000, and what follows spreads: "one pixel"
 says how far, the reference against itself. "node by node" gives each node what onnxruntime computed before it.
@@ -23,6 +24,7 @@ import numpy as np
 from verdict import conclude
 
 import lowwatt
+from lowwatt.backends import open_backend
 from lowwatt.backends.ncnn import open_ncnn
 from lowwatt.backends.openvino import open_openvino
 from lowwatt.errors import ToolError
@@ -37,6 +39,7 @@ from lowwatt.quant.scheme import Scheme, load_scheme, scheme_names
 from lowwatt.recipe import DataSettings
 from lowwatt.types import Array
 from lowwatt.verbs.data import calibration_batches, open_split
+from lowwatt.verbs.export_tflite import agreement
 
 BAR = 0.01
 """Share of elements that may differ by more than one step."""
@@ -71,10 +74,21 @@ def rows(graph: Graph, scheme: Scheme, samples: Sequence[Array], folder: Path) -
             print(f"{scheme.name}: {name} skipped, pip install {error.name}")
     found = validate(graph, samples, [runner for _, _, runner in opened])
     yield from ((name, counts, one) for (name, counts, _), one in zip(opened, found, strict=True))
+    if "tflite" in scheme.exports or scheme.legality == "dpu":
+        yield from _on_litert(graph, samples)
     if "deploy" in scheme.exports:
         yield "deploy pair", True, deployed(graph, file, samples, folder)
     yield "node by node", True, onnx_qdq.validate_nodes(graph, [{graph.inputs[0]: s[:1]} for s in samples])
     yield "one pixel", False, nudged(graph, samples)
+
+
+def _on_litert(graph: Graph, samples: Sequence[Array]) -> Iterator[Row]:
+    try:
+        backend = open_backend("litert", graph)
+    except ToolError as error:
+        print(f"litert skipped, {error.hint}")
+        return
+    yield "litert", True, agreement(backend, graph, [{graph.inputs[0]: s} for s in samples])
 
 
 def nudged(graph: Graph, samples: Sequence[Array]) -> Agreement:

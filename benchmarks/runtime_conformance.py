@@ -50,7 +50,9 @@ def judged(result: dict[str, Any]) -> int:
         if row["scheme"] != FLOAT:
             worst, ran = max(worst, abs(row["value"] - row["reference"])), ran + 1
     what = f"greatest difference of AP from the reference, {ran} INT8 pairs of target and runtime, points"
-    refused = any(row["state"] == "refused" for row in result["rows"]) or any(row["error"] for row in result["files"])
+    refused = any(row["state"] == "refused" for row in result["rows"]) or any(
+        row["state"] == "refused" for row in result["files"]
+    )
     return conclude(what, f"{100 * worst:.2f}", f"{100 * TOLERANCE:.1f}", worst <= TOLERANCE and not refused)
 
 

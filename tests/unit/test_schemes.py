@@ -79,6 +79,15 @@ def test_scales_by_channel_follow_the_weights_layout() -> None:
     np.testing.assert_allclose(scales, params["deep_w"].scale, rtol=1e-6)
 
 
+def test_a_target_may_fix_what_an_operator_makes() -> None:
+    """Where nothing else shares the scale; other formats are the images'."""
+    graph = residual_graph()
+    graph.outputs.append(graph.add("sigmoid", ["map"], "score"))
+    params = quantize(graph, images(), scheme="litert").params
+    assert (params["score"].scale, params["score"].zero_point) == (1 / 256, -128)
+    assert params["map"].scale != 1 / 256 and params["score"].signed
+
+
 OWN = """
 about: mine
 activations: {bits: 8, signed: false}

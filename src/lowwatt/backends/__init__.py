@@ -29,6 +29,7 @@ _BACKENDS = {
     "onnxruntime": ("onnxruntime", "OnnxRuntimeBackend"),
     "openvino": ("openvino", "OpenVinoBackend"),
     "ncnn": ("ncnn", "NcnnBackend"),
+    "litert": ("litert", "LiteRtBackend"),
     "cuda": ("gpu", "CudaBackend"),
     "tensorrt": ("gpu", "TensorRtBackend"),
     "vart": ("vart", "VartBackend"),
@@ -48,10 +49,11 @@ def backend_names() -> tuple[str, ...]:
 def open_backend(name: str, source: Any, **options: Any) -> Backend:
     """Open a network on a backend.
 
-    `source` is a Graph or a Program; for onnxruntime also the path of an ONNX file; for mixed, vart and pynq a Program.
-    `options` go to the backend (core: isa; simulator: fidelity; onnxruntime, cuda, tensorrt: optimise, threads;
-    openvino: int8, threads; ncnn: threads; mixed: dpu, host; vart: xmodel, host; pynq: overlay too). ToolError for an
-    unknown name, a network that the backend does not take, and a backend that is not usable here.
+    `source` is a Graph or a Program; for onnxruntime also the path of an ONNX file, for litert of a .tflite; for mixed,
+    vart and pynq a Program. `options` go to the backend (core: isa; simulator: fidelity; onnxruntime, cuda, tensorrt:
+    optimise, threads; openvino: int8, threads; ncnn: threads; litert: threads, xnnpack, graph; mixed: dpu, host; vart:
+    xmodel, host; pynq: overlay too). ToolError for an unknown name, a network that the backend does not take, and a
+    backend that is not usable here.
 
     >>> open_backend("referense", None)
     Traceback (most recent call last):

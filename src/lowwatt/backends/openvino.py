@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -60,9 +61,11 @@ def open_openvino(path: str | Path, *, int8: bool = True, threads: int = 1) -> R
         compiled = openvino.Core().compile_model(str(path), "CPU", settings)
     except RuntimeError as error:  # what OpenVINO raises for everything
         raise ToolError("openvino cannot open the model", where=str(path), why=str(error).strip()[-300:]) from None
-    return lambda feeds, names: _infer(compiled, feeds, names)
+    lock = Lock()
 
+    def run(feeds: Mapping[str, Array], names: Sequence[str]) -> list[Array]:
+        with lock:  # there is one request, and its outputs are its own memory
+            result = compiled(dict(feeds))
+            return [np.array(result[name]) for name in names]
 
-def _infer(compiled: Any, feeds: Mapping[str, Array], names: Sequence[str]) -> list[Array]:
-    result = compiled(dict(feeds))
-    return [np.array(result[name]) for name in names]
+    return run

@@ -21,8 +21,9 @@ def export(
             "-f",
             help="xmodel (for vai_c_xir), qdq (ONNX with QDQ), qdq-fast (the same of the DPU's integers for "
             "onnxruntime's INT8 kernels), deploy (float ONNX and ranges as JSON, for TensorRT and SNPE), ncnn (.param, "
-            ".bin and calibration table), onnx (float), or xmodel-compiled (of a program, or of a graph compiled for "
-            "--target; experimental: no board has run one). By default what the graph's scheme is for.",
+            ".bin and calibration table), tflite (for LiteRT), onnx (float), or xmodel-compiled (of a program, or of a "
+            "graph compiled for --target; experimental: no board has run one). By default what the graph's scheme is "
+            "for.",
             show_default=False,
         ),
     ] = "",

@@ -121,11 +121,22 @@ def calibrate(graph: Graph, plan: Plan, histograms: Mapping[str, Histogram], met
     for slots in plan.groups().values():
         chosen = "minmax" if any(slot.name in graph.inputs for slot in slots) else method
         curve = _curve(graph, slots[0].name) if len(slots) == 1 else None
-        quant = fit(samples_of([histograms[slot.name] for slot in slots], curve), slots[0].format, chosen)
+        samples = samples_of([histograms[slot.name] for slot in slots], curve)
+        quant = _fixed(graph, plan, slots) or fit(samples, slots[0].format, chosen)
         params.update({slot.name: quant for slot in slots})
     for slot in (*plan.of_kind("weights"), *plan.of_kind("constant")):
         params[slot.name] = fit_constant(graph, slot, method)
     return params | biases(graph, plan, params, method)
+
+
+def _fixed(graph: Graph, plan: Plan, slots: Sequence[Slot]) -> QuantParams | None:
+    """The format that a target gives to all that make these tensors; None where it leaves it to calibration."""
+    makers, format = graph.producers(), slots[0].format
+    known = {plan.scheme.fixed.get(makers[slot.name].op) if slot.name in makers else None for slot in slots}
+    given = known.pop() if len(known) == 1 else None
+    if given is None or format.bits != 8:
+        return None
+    return QuantParams(*given, signed=format.signed, narrow=format.narrow, rounding=format.rounding)
 
 
 def _straight(x: Array) -> Array:

@@ -22,7 +22,7 @@ Method = Literal["minmax", "ema", "percentile", "mse", "kl", "lsq"]
 
 Activation = Literal["relu", "relu6", "leaky_relu"]
 
-Export = Literal["xmodel", "xmodel-compiled", "qdq", "qdq-fast", "deploy", "ncnn"]
+Export = Literal["xmodel", "xmodel-compiled", "qdq", "qdq-fast", "deploy", "ncnn", "tflite"]
 """What the target's own tools read (`lowwatt.verbs.export.FORMATS`)."""
 
 
@@ -63,12 +63,12 @@ class Scheme(_Settings):
 
     `operators` run on integers on the target ("integer": all that have an integer rule of the DPU's kind). `tensors`
     says which of their tensors then carry integers: what they read ("inputs"), or that and what they make ("both").
-    Tensors that an operator of `share` joins have one format and scale. `bias` None leaves biases in float; 32 bits
-    give them the scale of the accumulator. `ends` is the bits of the first and last layers' weights and inputs, None:
-    like all others. `legality` names rules between the scales of several tensors. `fuse` are the activations that the
-    target's layers contain. `apart`: layers round what they read for themselves, others read it unrounded. `exports`
-    are the files that its tools read, the usual one first; `runtimes` the backends of lowwatt that run its graphs, the
-    target's own first.
+    Tensors that an operator of `share` joins have one format and scale. `fixed` are operators whose 8-bit output has
+    one scale and zero point, whatever the images. `bias` None leaves biases in float; 32 bits give them the scale of
+    the accumulator. `ends` is the bits of the first and last layers' weights and inputs, None: like all others.
+    `legality` names rules between the scales of several tensors. `fuse` are the activations that the target's layers
+    contain. `apart`: layers round what they read for themselves, others read it unrounded. `exports` are the files that
+    its tools read, the usual one first; `runtimes` the backends of lowwatt that run its graphs, the target's own first.
     """
 
     name: str
@@ -80,6 +80,7 @@ class Scheme(_Settings):
     operators: tuple[str, ...] | Literal["integer"]
     tensors: Literal["inputs", "both"] = "both"
     share: tuple[str, ...] = ()
+    fixed: dict[str, tuple[float, int]] = Field(default_factory=dict)
     ends: int | None = Field(None, ge=2, le=16)
     legality: Literal["none", "dpu"] = "none"
     calibration: Method = "mse"
@@ -146,7 +147,7 @@ def _read(path: Path) -> Scheme:
 def _checked(scheme: Scheme, where: str) -> Scheme:
     from lowwatt.ir.ops import operator_names
 
-    named = (*(scheme.operators if scheme.operators != "integer" else ()), *scheme.share)
+    named = (*(scheme.operators if scheme.operators != "integer" else ()), *scheme.share, *scheme.fixed)
     for op in named:
         if op not in operator_names():
             raise ToolError(f"unknown operator {op}", where=where, hint=did_you_mean(op, operator_names()))

@@ -14,6 +14,7 @@ from lowwatt.verbs.export_deploy import deploy
 from lowwatt.verbs.export_ncnn import ncnn
 from lowwatt.verbs.export_onnx import onnx, qdq, qdq_fast
 from lowwatt.verbs.export_source import Inputs, Source, random_inputs
+from lowwatt.verbs.export_tflite import tflite
 from lowwatt.verbs.export_xmodel import xmodel, xmodel_compiled
 
 DEFAULT_FORMAT = "xmodel"
@@ -26,9 +27,13 @@ FORMATS: dict[str, tuple[str, Callable[[Source, Path, Sequence[Inputs]], list[st
     "qdq-fast": ("_fast.onnx", qdq_fast),
     "deploy": ("_qmodel.onnx", deploy),
     "ncnn": (".param", ncnn),
+    "tflite": (".tflite", tflite),
     "onnx": (".onnx", onnx),
 }
 """Format → suffix of the file, and the function that writes and proves it."""
+
+OF_ANY_SCHEME = ("onnx", "tflite")
+"""Formats that say what they cannot hold: they are no target's own."""
 
 
 def export_file(file: Path, out: Path | None, format: str = "", machine: str = "") -> dict[str, Any]:
@@ -75,7 +80,7 @@ def default_format(graph: Graph) -> str:
 def check_format(graph: Graph, format: str) -> None:
     """ToolError where the tools of the graph's scheme do not read the format, naming the schemes whose tools do."""
     tag = meta.scheme(graph)
-    if tag is None or format in tag.exports or format == "onnx":
+    if tag is None or format in (*tag.exports, *OF_ANY_SCHEME):
         return
     from lowwatt.quant.scheme import load_scheme, scheme_names
 

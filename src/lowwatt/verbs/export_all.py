@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 FLOAT = "float"
 """What stands for a scheme where nothing is quantized."""
-FLOAT_EXPORTS = ("onnx",)
-FLOAT_RUNTIMES = ("onnxruntime", "openvino", "ncnn", "cuda", "tensorrt")
+FLOAT_EXPORTS = ("onnx", "tflite")
+FLOAT_RUNTIMES = ("onnxruntime", "openvino", "ncnn", "litert", "cuda", "tensorrt")
+WRITTEN_BY = {"tflite": "litert"}
+"""Formats that only what a backend needs can write."""
 NO_TARGETS = ("academic", "academic_affine")
 """Schemes that no machine has."""
 COMPARED = 2
@@ -95,8 +97,8 @@ def export_all(
 ) -> dict[str, Any]:
     """Write and measure; {measure, scored, float: accuracy of the float network, files, rows, verdict}.
 
-    `files` are rows of {scheme, format, file, bytes, error}; `float` is 0 for a graph that came quantized; `verdict` is
-    empty, or what is wrong. `tell` is given what is being done.
+    `files` are rows of {scheme, format, file, bytes, state, error}; `float` is 0 for a graph that came quantized;
+    `verdict` is empty, or what is wrong. `tell` is given what is being done.
     """
     from lowwatt.loading import load_with_head
     from lowwatt.verbs.yardstick import yardstick_for
@@ -151,12 +153,20 @@ def _write_files(job: ExportAllJob, variant: Variant) -> list[dict[str, Any]]:
     for format in variant.exports:
         path = job.out / variant.scheme / f"{job.file.stem}{FORMATS[format][0]}"
         row: dict[str, Any] = {"scheme": variant.scheme, "format": format, "file": str(path), "bytes": 0, "error": ""}
-        try:
-            row["bytes"] = export_graph(variant.graph, path, format, machine=job.target or DEFAULT_TARGET)["bytes"]
-        except ToolError as error:
-            row["error"] = f"{error.what} ({error.where})" if error.where else error.what
-        rows.append(row)
+        rows.append(row | _written(job, variant.graph, path, format))
     return rows
+
+
+def _written(job: ExportAllJob, graph: Graph, path: Path, format: str) -> dict[str, Any]:
+    """Its bytes, or why there are none; `state` as of a `Row`."""
+    status = status_of(WRITTEN_BY.get(format, "reference"))
+    if not status.usable:
+        return {"state": "absent", "error": f"{status.why}; {status.how_to_install}"}
+    try:
+        made = export_graph(graph, path, format, machine=job.target or DEFAULT_TARGET)
+    except ToolError as error:
+        return {"state": "refused", "error": f"{error.what} ({error.where})" if error.where else error.what}
+    return {"state": "ok", "bytes": made["bytes"]}
 
 
 def _measure(
@@ -226,6 +236,6 @@ def _real(graph: Graph, name: str, value: Array) -> Array:
 def _verdict(files: Sequence[dict[str, Any]], rows: Sequence[Row]) -> str:
     off = [f"{row.scheme} on {row.runtime}" for row in rows if row.state == "off"]
     refused = [f"{row.scheme} on {row.runtime}" for row in rows if row.state == "refused"]
-    failed = [f"{row['format']} for {row['scheme']}" for row in files if row["error"]]
+    failed = [f"{row['format']} for {row['scheme']}" for row in files if row["state"] == "refused"]
     parts = [("more than .2 points off the reference", off), ("refused", refused), ("not written", failed)]
     return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
