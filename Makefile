@@ -4,7 +4,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test lint clean
+.PHONY: install demo runtimes test lint clean
 
 install: $(STAMP)
 
@@ -15,10 +15,18 @@ $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 	@touch $@
 	@echo "installed: $(VENV)/bin/lowwatt --help"
 
+# Runtimes that the tests compare with. Where there is no wheel of one, its tests skip.
+RUNTIMES := $(VENV)/.runtimes
+runtimes: $(RUNTIMES)
+
+$(RUNTIMES): $(STAMP)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt --group runtimes || echo "without other runtimes: their tests skip"
+	@touch $@
+
 demo: install
 	$(VENV)/bin/lowwatt produce recipes/demo.yaml --out demo
 
-test: install
+test: install runtimes
 	$(VENV)/bin/python -m pytest
 
 lint: install
