@@ -24,6 +24,7 @@ from lowwatt.quant.quantizers import LearnedQuantizer, Tqt, make_quantizer, make
 from lowwatt.quant.quantizers_research import apot_levels  # noqa: E402
 from lowwatt.quant.scheme import NumberFormat  # noqa: E402
 from lowwatt.types import QuantParams  # noqa: E402
+from small_tasks import Quiet, class_folders, mask_folders, recipe_of  # noqa: E402
 
 RANDOM = np.random.default_rng(5)
 SIGNED = NumberFormat(bits=4)
@@ -464,6 +465,27 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(sample, tmp_path: Path)
     assert list(loaded.module.state_dict()) == list(model.module.state_dict())
     for name, tensor in whole.report.quantized.tensors.items():
         assert tensor.quant == resumed.report.quantized.tensor(name).quant
+
+
+@pytest.mark.parametrize("task, folders", [("classification", class_folders), ("segmentation", mask_folders)])
+def test_other_tasks_are_trained_on_integers_too(task: str, folders, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """By their own loss and metric; the kept weights are a float model that the next command takes."""
+    from lowwatt.loading import load
+    from lowwatt.training import train
+    from lowwatt.verbs.qat import QatJob, qat_file
+
+    root = folders(tmp_path / "data")
+    train(recipe_of(task, root), tmp_path / "float", progress=Quiet())
+    job = QatJob(tmp_path / "float/model.safetensors", str(root), tmp_path / "qat", ["qat.epochs=2", "qat.lr=0.001"])
+    found = qat_file(job, Quiet, lambda line: None)
+    assert found["measure"] == {"classification": "top-1", "segmentation": "mIoU"}[task]
+    assert list(found["accuracy"]) == ["FP32", "fake-quant", "integer"] and not found["verdict"]
+    assert found["accuracy"]["integer"] == pytest.approx(found["accuracy"]["fake-quant"], abs=0.1)
+    before, after = load(job.file), load(tmp_path / "qat/model.safetensors")
+    names = list(before.module.state_dict())
+    assert list(after.module.state_dict()) == names and after.labels == before.labels
+    assert any(not torch.equal(before.module.state_dict()[n], after.module.state_dict()[n]) for n in names)
+    assert load(tmp_path / "qat/quantized.lwg").has_integers
 
 
 def test_distance_to_the_teacher_counts(sample, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

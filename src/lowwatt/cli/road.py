@@ -74,13 +74,17 @@ def train(
 def qat(
     model: Annotated[Path, typer.Argument(help="Trained model (.safetensors).", show_default=False)],
     overrides: Overrides = None,
-    data: Annotated[str, typer.Option(help="Folder of the COCO data set that it was trained on.")] = "sample",
+    data: Annotated[
+        str, typer.Option(help="Folder of the data set that it was trained on: boxes, classes or masks.")
+    ] = "sample",
     out: OutFolder = Path("runs/qat"),
     resume: Annotated[bool, typer.Option(help="Continue an interrupted run in the same folder.")] = False,
-    max_drop: Annotated[float, typer.Option(min=0, help="AP lost above which the verdict is red.")] = 0.05,
+    max_drop: Annotated[
+        float, typer.Option(min=0, help="AP, top-1 or mIoU (0…1) lost above which the verdict is red.")
+    ] = 0.05,
     json: Json = False,
 ) -> None:
-    """Fine-tune a trained detector on the integers of its target; prints accuracy before and after.
+    """Fine-tune a trained model on the integers of its target; prints accuracy before and after.
 
     Settings are those of a recipe's qat section. The model keeps its own names, and loads where the float model did.
 
@@ -93,7 +97,7 @@ def qat(
     if json:
         print_json(result)
     else:
-        print_accuracy("AP", result["accuracy"])
+        print_accuracy(result["measure"], result["accuracy"])
         output.print(f"model: {result['model']}")
         output.print(f"quantized: {result['quantized']}")
     print_verdict(result["verdict"])

@@ -1,4 +1,4 @@
-"""QAT of a trained detector: the ordinary training loop over a fake-quantized network, short and at a small rate."""
+"""QAT of a trained model: the ordinary training loop over a fake-quantized network, short and at a small rate."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ import torch
 from torch import nn
 
 from lowwatt.capture import capture_model
-from lowwatt.data import open_data
-from lowwatt.data.coco import CocoData
+from lowwatt.data.splits import open_splits
 from lowwatt.errors import ToolError
+from lowwatt.evaluate.evidence import Evidence
 from lowwatt.files import write_bytes
 from lowwatt.ir import store
 from lowwatt.ir.graph import Graph
 from lowwatt.models.checkpoint import Model
-from lowwatt.models.yolox import build_model
+from lowwatt.models.networks import build_network
 from lowwatt.quant.executor import TorchExecutor
 from lowwatt.quant.oscillation import Freezer
 from lowwatt.quant.ptq import QuantReport
 from lowwatt.quant.qat import PREFIX, QatModule, prepare
 from lowwatt.recipe import DistillSettings, QatSettings, Recipe
-from lowwatt.training.detection import DetectionTask
 from lowwatt.training.log import Lines, Progress
 from lowwatt.training.loop import Trainer, run
 from lowwatt.training.processes import Processes
+from lowwatt.training.task import Task
+from lowwatt.training.tasks import make_task
 from lowwatt.types import Array
 
 
@@ -47,11 +48,12 @@ def train_qat(
     out: str | Path,
     settings: QatSettings | None = None,
     *,
-    data: tuple[CocoData, CocoData] | None = None,
+    data: tuple[Any, Any] | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> QatResult:
-    """Fine-tune a trained model on the integers of a scheme; the best by AP of the fake-quantized average is kept.
+    """Fine-tune a trained model of any task on the integers of a scheme; the best fake-quantized average by the task's
+    own metric on val is kept.
 
     Writes to the folder `out`: model.safetensors (the user's own names, float32), quantizers.safetensors (scales and
     thresholds), quantized.lwg, recipe.yaml, log.csv, last.ckpt. `settings` defaults to the recipe's `qat`; `data` is
@@ -61,13 +63,13 @@ def train_qat(
     >>> result = train_qat(load("model.safetensors"), "runs/qat")  # doctest: +SKIP
     """
     recipe = qat_recipe(model.recipe, settings or model.recipe.qat)
-    splits = data if data is not None else tuple(open_data(recipe.data))
+    splits = data if data is not None else open_splits(recipe)
     trainer = qat_trainer(model, recipe, splits[0], splits[1], Path(out), progress or Lines())
     kept = run(trainer, resume)
     return QatResult(kept, best_report(trainer.ema.module, Path(out)))
 
 
-def qat_trainer(model: Model, recipe: Recipe, train: CocoData, val: CocoData, out: Path, progress: Progress) -> Trainer:
+def qat_trainer(model: Model, recipe: Recipe, train: Any, val: Any, out: Path, progress: Progress) -> Trainer:
     """The training loop over the fake-quantized network, in this process alone."""
     processes = Processes(recipe.train)
     if processes.world > 1:
@@ -105,15 +107,16 @@ def qat_recipe(recipe: Recipe, settings: QatSettings) -> Recipe:
     return recipe.model_copy(update={"train": train, "distill": DistillSettings(), "qat": settings})
 
 
-class QatTask(DetectionTask):
-    """Detection on a fake-quantized network, with a teacher, and weights that freeze."""
+class QatTask(Task):
+    """The model's own task on a fake-quantized network, with a teacher, and weights that freeze."""
 
     half = False  # float16 weights would round to other integers
     always_plain = True
 
-    def __init__(self, model: Model, recipe: Recipe, train: CocoData, val: CocoData, processes: Processes) -> None:
-        super().__init__(recipe, train, val, processes)
-        self.source, self.qat, self.head = model, recipe.qat, model.detection()
+    def __init__(self, model: Model, recipe: Recipe, train: Any, val: Any, processes: Processes) -> None:
+        self.recipe, self.processes, self.source, self.qat = recipe, processes, model, recipe.qat
+        self.task = make_task(recipe, train, val, processes)
+        self.loader, self.parts, self.metrics = self.task.loader, self.task.parts, self.task.metrics
         self.freezer: Freezer | None = None
         self.teacher: Teacher | None = None
 
@@ -147,11 +150,27 @@ class QatTask(DetectionTask):
             module.watch(self.teacher.student)
 
     def loss(self, outputs: Any, images: torch.Tensor, batch: Any, plain: bool) -> dict[str, torch.Tensor]:
-        """Detection losses, L1 included: the images are whole. With a teacher, the distance to it."""
-        losses = super().loss(outputs, images, batch, plain)
+        """The task's losses, as in its plain epochs: the images are whole. With a teacher, the distance to it."""
+        losses = self.task.loss(outputs, images, batch, plain)
         if self.teacher is not None:
             losses["loss"] = losses["loss"] + self.qat.distill * self.teacher.distance(images)
         return losses
+
+    def evaluate(self, module: nn.Module, processes: Processes) -> dict[str, float]:
+        """The task's metrics."""
+        return self.task.evaluate(module, processes)
+
+    def evidence(self) -> Evidence:
+        """What there is to see of them."""
+        return self.task.evidence()
+
+    def work(self) -> float:
+        """Input pixels of one evaluation."""
+        return self.task.work()
+
+    def identity(self) -> dict[str, Any]:
+        """The task's network and classes."""
+        return self.task.identity()
 
     def after_step(self) -> None:
         """Freeze what flips."""
@@ -178,7 +197,7 @@ class QatTask(DetectionTask):
 
     def model(self, module: nn.Module, info: dict[str, Any]) -> Model:
         """The float network under the user's own names, as it came in, with the weights of now."""
-        network = build_model(self.recipe.model, len(self.val.labels))
+        network = build_network(self.recipe, len(self.source.labels))
         network.load_state_dict(module.float_state(), strict=True)
         return replace(self.source, module=network.eval(), recipe=self.recipe, info={**self.source.info, "qat": info})
 

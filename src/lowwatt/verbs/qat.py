@@ -1,4 +1,4 @@
-"""qat: a trained detector fine-tuned on the integers of its target, with accuracy before and after."""
+"""qat: a trained model fine-tuned on the integers of its target, with accuracy before and after."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING, Any
 from lowwatt.errors import ToolError
 from lowwatt.files import exclusive
 from lowwatt.recipe import load_recipe
-from lowwatt.verbs.quantize import ProgressFactory, measure_stage, stages_of, verdict
+from lowwatt.verbs.quantize import ProgressFactory, on_stage, stages_of, verdict
 
 if TYPE_CHECKING:
-    from lowwatt.data.coco import CocoData
-    from lowwatt.ir.graph import Graph
     from lowwatt.models.checkpoint import Model
-    from lowwatt.quant import QuantReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +29,9 @@ class QatJob:
 
 
 def qat_file(job: QatJob, progress: ProgressFactory, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Fine-tune, write, and measure: {model, quantized, accuracy: AP by stage, verdict}.
+    """Fine-tune, write, and measure: {model, quantized, measure, accuracy by stage, verdict}.
+
+    FP32 is the network as it came: what fine-tuning gained counts for the integers.
 
     OUT holds model.safetensors (float weights under the user's own names), quantizers.safetensors, quantized.lwg, the
     log, and last.ckpt, from which --resume goes on.
@@ -41,22 +40,26 @@ def qat_file(job: QatJob, progress: ProgressFactory, tell: Callable[[str], None]
     from lowwatt.models.checkpoint import Model
     from lowwatt.quant.qat_training import train_qat
     from lowwatt.verbs.dry_run import dry_run
+    from lowwatt.verbs.yardstick import yardstick_for
 
     model = load(job.file)
     if not isinstance(model, Model):
         raise ToolError("QAT trains a model", where=str(job.file), hint="give the .safetensors of `lowwatt train`")
-    model.detection()  # QAT is theirs
     settings = load_recipe(None, _checked(job.overrides)).qat
     before = graph_of(model)
     for line in dry_run(before, settings.scheme):
         tell(line)
-    data = _data(model, job.root)
+    data, yardstick = _data(model, job.root), yardstick_for(before, job.root)
     with exclusive(job.out):
         result = train_qat(model, job.out, settings, data=data, resume=job.resume, progress=progress("qat"))
-    accuracy = _accuracy(before, result.report, data[1], progress)
+    original = replace(result.report, floating=before)
+    accuracy = {
+        stage: yardstick.measure(*on_stage(original, stage), progress(stage)) for stage in stages_of(result.report)
+    }
     return {
         "model": str(job.out / "model.safetensors"),
         "quantized": str(job.out / "quantized.lwg"),
+        "measure": yardstick.name,
         "accuracy": accuracy,
         "verdict": verdict(accuracy, job.max_drop),
     }
@@ -70,16 +73,9 @@ def _checked(overrides: Sequence[str]) -> Sequence[str]:
     return overrides
 
 
-def _data(model: Model, root: str) -> tuple[CocoData, CocoData]:
+def _data(model: Model, root: str) -> tuple[Any, ...]:
     """Both splits with the model's classes."""
-    from lowwatt.data import open_data
+    from lowwatt.data.splits import open_splits
 
     settings = model.recipe.data.model_copy(update={"root": root, "classes": list(model.labels)})
-    train, val = open_data(settings)
-    return train, val
-
-
-def _accuracy(before: Graph, report: QuantReport, data: CocoData, progress: ProgressFactory) -> dict[str, float]:
-    """FP32 is the network as it came: what fine-tuning gained counts for the integers."""
-    original = replace(report, floating=before)
-    return {stage: measure_stage(original, stage, data, progress)[0].ap for stage in stages_of(report)}
+    return open_splits(model.recipe.model_copy(update={"data": settings}))

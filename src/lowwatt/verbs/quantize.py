@@ -13,15 +13,12 @@ from lowwatt.types import Array
 from lowwatt.verbs.compile import DEFAULT_TARGET
 
 if TYPE_CHECKING:
-    from lowwatt.data.coco import CocoData
-    from lowwatt.evaluate.coco import Ap
     from lowwatt.ir.graph import Graph
     from lowwatt.quant import QuantReport
     from lowwatt.quant.budget import Budget
     from lowwatt.quant.plan import Plan
     from lowwatt.quant.scheme import Scheme
     from lowwatt.quant.sensitivity import LayerError
-    from lowwatt.types import Detections
 
 ProgressFactory = Callable[[str], Any]
 
@@ -213,15 +210,6 @@ def on_stage(report: QuantReport, stage: str) -> tuple[Graph, Any]:
     graph = report.floating if stage == "FP32" else report.quantized
     named = {"FP32": "onnxruntime", "integer": "core", "onnxruntime": "onnxruntime"}
     return graph, named.get(stage) or TorchBackend(graph)
-
-
-def measure_stage(
-    report: QuantReport, stage: str, data: CocoData, progress: ProgressFactory
-) -> tuple[Ap, list[tuple[int, Detections]]]:
-    """AP and detections of one stage of a detector."""
-    from lowwatt.verbs.evaluate import detector, measure
-
-    return measure(detector(*on_stage(report, stage)), data, progress(stage))
 
 
 def verdict(accuracy: dict[str, float], max_drop: float) -> str:
