@@ -85,7 +85,8 @@ def bundle_file(bundle: Bundle, out: Path) -> dict[str, Any]:
     folder = f"{bundle.file.stem}-board"
     write_bytes(out, tarred({f"{folder}/{name}": data for name, data in members.items()}))
     sizes = {name: len(data) for name, data in sorted(members.items())}
-    return {"file": str(out), "bytes": out.stat().st_size, "folder": folder, "members": sizes, "notes": [note]}
+    notes = [note, *_strangers(bundle, program)]
+    return {"file": str(out), "bytes": out.stat().st_size, "folder": folder, "members": sizes, "notes": notes}
 
 
 def _program(file: Path) -> Program:
@@ -167,6 +168,14 @@ def _pictures(bundle: Bundle, program: Program) -> Iterator[tuple[str, bytes]]:
             make_sample(folder, 1, bundle.samples, max(meta.preprocess(program.graph).size))
             for path in sorted(Path(folder).glob("images/*"))[1:]:  # the first is that of train
                 yield f"images/sample-{path.name}", path.read_bytes()
+
+
+def _strangers(bundle: Bundle, program: Program) -> Iterator[str]:
+    """A line where the samples hold nothing that the network knows."""
+    from lowwatt.data.sample import NAMES
+
+    if bundle.samples and not set(NAMES) & set(meta.labels(program.graph)):
+        yield "The sample pictures are digits, which this network does not know: take your own along with --image."
 
 
 def _readme(program: Program, note: str, members: Mapping[str, bytes]) -> str:
