@@ -31,8 +31,10 @@ from lowwatt.quant.spare import worst_layers
 from lowwatt.quant.tune import tunable, tune
 from lowwatt.types import Array
 
-ITERATIONS = 200
-"""Steps of reconstruction a block; ten times as many at the highest effort."""
+ITERATIONS, LONGER = 200, 5
+"""Steps of reconstruction a block, and how many times as many there are at the highest effort: an hour of one core for
+YOLOX-FPGA at 256 pixels.
+"""
 
 COARSE_SCALE_LR, COARSE_BIAS_LR = 4e-3, 1e-2
 """Scales and biases have more to make up for where there are few bits: on a detector at W4A4, ten times the rate of
@@ -181,8 +183,8 @@ def reconstruct_weights(work: Work) -> State:
 
 
 def reconstruct_longer(work: Work) -> State:
-    """The same with ten times the iterations, from the weights before any reconstruction."""
-    return _reconstructed(work, 10 * ITERATIONS)
+    """The same with more iterations, from the weights before any reconstruction."""
+    return _reconstructed(work, LONGER * ITERATIONS)
 
 
 def tune_outputs(work: Work) -> State:
