@@ -33,7 +33,6 @@ from lowwatt.training.processes import Processes  # noqa: E402
 from lowwatt.verbs.compile import untrained_graph  # noqa: E402
 from lowwatt.verbs.evaluate import evaluate_file  # noqa: E402
 from lowwatt.verbs.produce import Road  # noqa: E402
-from lowwatt.verbs.qat import QatJob, qat_file  # noqa: E402
 from lowwatt.verbs.quantize import QuantizeJob, quantize_file  # noqa: E402
 from lowwatt.verbs.yardstick import yardstick_for  # noqa: E402
 from small_tasks import CLASSES, Quiet, class_folders, recipe_of  # noqa: E402
@@ -270,8 +269,6 @@ def test_verbs_of_detectors_refuse(road: Path, tmp_path: Path, folder: Path) -> 
     with pytest.raises(ToolError, match="no detection head") as error:
         list(detect_images([str(folder / "val/disc/0.png")], road / "quantized.lwg", tmp_path, "auto"))
     assert error.value.why == "it is a classifier"
-    with pytest.raises(ToolError, match="is no detector"):
-        qat_file(QatJob(road / "model.safetensors", str(folder), tmp_path), Quiet, print)
 
 
 def test_a_network_that_learnt_nothing_is_told(folder: Path, tmp_path: Path) -> None:

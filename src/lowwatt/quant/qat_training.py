@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from torch import nn
 from lowwatt.capture import capture_model
 from lowwatt.data.splits import open_splits
 from lowwatt.errors import ToolError
-from lowwatt.evaluate.evidence import Evidence
 from lowwatt.files import write_bytes
 from lowwatt.ir import store
 from lowwatt.ir.graph import Graph
@@ -33,6 +32,9 @@ from lowwatt.training.processes import Processes
 from lowwatt.training.task import Task
 from lowwatt.training.tasks import make_task
 from lowwatt.types import Array
+
+if TYPE_CHECKING:
+    from lowwatt.evaluate.evidence import Evidence
 
 
 @dataclass(frozen=True, slots=True)
