@@ -94,6 +94,16 @@ def test_a_runtime_that_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert result["verdict"] == "more than .2 points off the reference: vitis on mixed"
 
 
+def test_integers_that_find_nothing_are_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal to a reference that has lost everything is not ok."""
+    result = exported(tmp_path, monkeypatch, Ruler({"core": 0.1, "mixed": 0.1}), schemes=("vitis",))
+    assert states(result)["vitis", "core"] == states(result)["vitis", "mixed"] == "lost"
+    assert states(result)["float", "onnxruntime"] == "ok"
+    assert result["verdict"].startswith("the integers lose too much (--effort good may help): vitis")
+    fine = exported(tmp_path, monkeypatch, Ruler({"core": 0.1, "mixed": 0.1}), schemes=("vitis",), max_drop=0.5)
+    assert states(fine)["vitis", "core"] == "ok"
+
+
 def test_what_is_refused_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refusing(name: str, source: Any, **options: Any) -> Any:
         if name == "mixed":

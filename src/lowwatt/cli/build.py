@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,6 +40,10 @@ def export(
     images: Annotated[int, typer.Option(min=1, help="Of --all: images for calibration.")] = 128,
     limit: Annotated[int, typer.Option(min=0, help="Of --all: score the first N images; 0: all.")] = 0,
     scheme: Annotated[list[str] | None, typer.Option(help="Of --all: this target only; repeat for several.")] = None,
+    effort: Annotated[str, typer.Option(help="Of --all: fast (seconds a target), good (minutes) or best.")] = "fast",
+    max_drop: Annotated[
+        float, typer.Option(min=0, help="Of --all: AP, top-1 or mIoU lost above which the verdict is red.")
+    ] = 0.05,
     json: Json = False,
 ) -> None:
     """Write what the target's tools read: xmodel, ONNX with QDQ, float ONNX with ranges; validated on the spot.
@@ -55,7 +59,10 @@ def export(
     from lowwatt.verbs.export import export_file
 
     if every:
-        _export_all(file, out or Path("exported"), data, images, limit, scheme or [], machine, json)
+        settings: dict[str, Any] = {"effort": effort, "max_drop": max_drop, "schemes": tuple(scheme or ())}
+        _export_all(
+            file, out or Path("exported"), json, root=data, images=images, limit=limit, target=machine, **settings
+        )
         return
 
     result = export_file(file, out, format, machine)
@@ -67,15 +74,13 @@ def export(
         output.print(f"  {line}")
 
 
-def _export_all(
-    file: Path, out: Path, data: str, images: int, limit: int, schemes: list[str], machine: str, json: bool
-) -> None:
+def _export_all(file: Path, out: Path, json: bool, **settings: Any) -> None:
     from lowwatt.cli.console import StageProgress
     from lowwatt.cli.quantize import print_verdict
-    from lowwatt.cli.tables import absent_lines, runtimes_table
+    from lowwatt.cli.tables import runtimes_table, without_figures
     from lowwatt.verbs.export_all import ExportAllJob, export_all
 
-    job = ExportAllJob(file, out, data, images, limit, tuple(schemes), machine)
+    job = ExportAllJob(file, out, **settings)
     result = export_all(job, StageProgress, messages.print)
     if json:
         print_json(result)
@@ -83,7 +88,7 @@ def _export_all(
         for row in result["files"]:
             output.print(f"{row['file']}: " + (row["error"] or f"{row['bytes'] / 1e6:.1f} MB"))
         output.print(runtimes_table(result))
-        for line in absent_lines(result):
+        for line in without_figures(result):
             messages.print(line)
     print_verdict(result["verdict"])
 

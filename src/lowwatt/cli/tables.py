@@ -71,28 +71,29 @@ def doctor_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 def runtimes_table(result: dict[str, Any]) -> Table:
     """Of `export --all`: what each runtime makes of the network, beside the reference and the float network."""
-    table = Table(box=None, header_style="bold")
-    titles = ("", "for", "runs on", "> 1 step", "score ±", "box ± px", result["measure"], "± reference", "± float")
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    titles = ("", "for", "runs on", "> 1 step", "score ±", "box px ±", result["measure"], "± ref.", "± float")
     for number, title in enumerate(titles):
-        table.add_column(title, justify="left" if number < 3 else "right", no_wrap=number < 3)
+        table.add_column(title, justify="left" if number < 3 else "right", no_wrap=True)
     for row in result["rows"]:
-        if row["state"] != "absent":
+        if "value" in row:
             table.add_row(_STATES[row["state"]], row["scheme"], row["runtime"], *_figures(row, result["float"]))
     return table
 
 
-_STATES = {"ok": Text("ok", "green"), "off": Text("off", "red"), "refused": Text("refused", "red")}
+_STATES = {"ok": Text("ok", "green"), "off": Text("off", "red"), "lost": Text("lost", "red")}
 
 
 def _figures(row: dict[str, Any], before: float) -> Sequence[str]:
-    if row["state"] == "refused":
-        return ("", "", "", row["why"])
-    beyond, value = f"{row['beyond_one_step']:.2%}", row["value"]
-    apart = (beyond, f"{row['score_apart']:.4f}", f"{row['box_apart_px']:.2f}")
+    value = row["value"]
+    apart = (f"{row['beyond_one_step']:.2%}", f"{row['score_apart']:.4f}", f"{row['box_apart_px']:.2f}")
     return (*apart, f"{value:.4f}", f"{value - row['reference']:+.4f}", f"{value - before:+.4f}" if before else "")
 
 
-def absent_lines(result: dict[str, Any]) -> Iterator[Text]:
-    """Runtimes that are not here, once each, and how to get them."""
+def without_figures(result: dict[str, Any]) -> Iterator[Text]:
+    """Runtimes that refused a network, and why; those that are not here, once each, and how to get them."""
+    for row in result["rows"]:
+        if row["state"] == "refused":
+            yield Text.assemble((row["runtime"], "red"), f" refused the network for {row['scheme']}: {row['why']}")
     for runtime, why in {row["runtime"]: row["why"] for row in result["rows"] if row["state"] == "absent"}.items():
-        yield Text.assemble((f"{runtime} ", "yellow"), f"was not asked: {why}")
+        yield Text.assemble((runtime, "yellow"), f" was not asked: {why}")

@@ -43,7 +43,8 @@ TOLERANCE = 0.002
 @dataclass(frozen=True, slots=True)
 class ExportAllJob:
     """What `lowwatt export --all` is asked: file, folder to write to, data set, images for calibration, images that are
-    scored (0: all), schemes (empty: those of all targets), and the DPU that is compiled for (empty: the usual one).
+    scored (0: all), schemes (empty: those of all targets), the DPU that is compiled for (empty: the usual one), effort
+    of quantization, and how much accuracy (0…1) a target may lose of the float network's.
     """
 
     file: Path
@@ -53,6 +54,8 @@ class ExportAllJob:
     limit: int = 0
     schemes: tuple[str, ...] = ()
     target: str = ""
+    effort: str = "fast"
+    max_drop: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,9 @@ class Variant:
 
 @dataclass(slots=True)
 class Row:
-    """A runtime beside the reference. `state`: ok, off (the accuracy differs), refused, or absent (not usable here)."""
+    """A runtime beside the reference. `state`: ok, off (the accuracy is another than the reference's), lost (too much
+    of the float network's is gone), refused, or absent (not usable here).
+    """
 
     scheme: str
     runtime: str
@@ -80,7 +85,7 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """As a json-able row."""
-        ran = self.state in ("ok", "off")
+        ran = self.state in ("ok", "off", "lost")
         figures = {
             "beyond_one_step": self.elements.share(self.elements.beyond),
             "score_apart": self.apart.score,
@@ -112,10 +117,14 @@ def export_all(
     for variant in variants(job, graph, yardstick, tell):
         files += _write_files(job, variant)
         rows += _measure(job, variant, yardstick, progress)
+    before = next((row.reference for row in rows if row.scheme == FLOAT and row.reference), 0.0)
+    for row in rows:
+        if row.state in ("ok", "off") and row.value < before - job.max_drop:
+            row.state = "lost"
     return {
         "measure": yardstick.name,
         "scored": yardstick.scored,
-        "float": next((row.reference for row in rows if row.scheme == FLOAT), 0.0),
+        "float": before,
         "files": files,
         "rows": [row.to_json() for row in rows],
         "verdict": _verdict(files, rows),
@@ -143,7 +152,7 @@ def variants(job: ExportAllJob, graph: Graph, yardstick: Yardstick, tell: Callab
     for name in job.schemes or [name for name in scheme_names() if name not in NO_TARGETS]:
         rules = load_scheme(name)
         tell(f"{rules.name}: {rules.about}")
-        quantized = quantize(graph, batches, scheme=rules).quantized
+        quantized = quantize(graph, batches, scheme=rules, effort=job.effort).quantized
         yield Variant(rules.name, quantized, rules.exports, rules.runtimes)
 
 
@@ -234,8 +243,13 @@ def _real(graph: Graph, name: str, value: Array) -> Array:
 
 
 def _verdict(files: Sequence[dict[str, Any]], rows: Sequence[Row]) -> str:
-    off = [f"{row.scheme} on {row.runtime}" for row in rows if row.state == "off"]
-    refused = [f"{row.scheme} on {row.runtime}" for row in rows if row.state == "refused"]
+    off, refused = ([f"{r.scheme} on {r.runtime}" for r in rows if r.state == state] for state in ("off", "refused"))
+    lost = dict.fromkeys(row.scheme for row in rows if row.state == "lost")
     failed = [f"{row['format']} for {row['scheme']}" for row in files if row["state"] == "refused"]
-    parts = [("more than .2 points off the reference", off), ("refused", refused), ("not written", failed)]
+    parts = [
+        ("the integers lose too much (--effort good may help)", lost),
+        ("more than .2 points off the reference", off),
+        ("refused", refused),
+        ("not written", failed),
+    ]
     return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
