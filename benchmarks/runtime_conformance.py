@@ -20,6 +20,8 @@ from typing import Any
 from quant_accuracy import DETECTOR, SHARED, Quiet
 from verdict import conclude
 
+from lowwatt.cli.console import print_table
+from lowwatt.cli.tables import runtimes_table, without_figures
 from lowwatt.errors import ToolError
 from lowwatt.verbs.export_all import FLOAT, TOLERANCE, ExportAllJob, export_all
 
@@ -38,21 +40,13 @@ def main() -> int:
 
 
 def judged(result: dict[str, Any]) -> int:
-    titles = f"{'> 1 step':>9} {'score':>8} {'box px':>8} {result['measure']:>8} {'reference':>9}"
-    print(f"  {'for':12} {'runs on':12} {titles}")
-    worst, ran = 0.0, 0
-    for row in result["rows"]:
-        if "value" not in row:
-            print(f"  {row['scheme']:12} {row['runtime']:12} {row['state']}: {row['why']}")
-            continue
-        figures = f"{row['beyond_one_step']:9.2%} {row['score_apart']:8.4f} {row['box_apart_px']:8.2f}"
-        print(f"  {row['scheme']:12} {row['runtime']:12} {figures} {row['value']:8.4f} {row['reference']:9.4f}")
-        if row["scheme"] != FLOAT:
-            worst, ran = max(worst, abs(row["value"] - row["reference"])), ran + 1
-    what = f"greatest difference of AP from the reference, {ran} INT8 pairs of target and runtime, points"
-    refused = any(row["state"] == "refused" for row in result["rows"]) or any(
-        row["state"] == "refused" for row in result["files"]
-    )
+    print_table(runtimes_table(result))
+    for line in without_figures(result):
+        print(line)
+    pairs = [row for row in result["rows"] if "value" in row and row["scheme"] != FLOAT]
+    worst = max((abs(row["value"] - row["reference"]) for row in pairs), default=0.0)
+    refused = any(row["state"] == "refused" for row in (*result["rows"], *result["files"]))
+    what = f"greatest difference of AP from the reference, {len(pairs)} INT8 pairs of target and runtime, points"
     return conclude(what, f"{100 * worst:.2f}", f"{100 * TOLERANCE:.1f}", worst <= TOLERANCE and not refused)
 
 

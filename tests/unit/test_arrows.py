@@ -12,6 +12,7 @@ ORDER = [
     "errors",
     "types",
     "files",
+    "process",
     "records",
     "letterbox",
     "ir",

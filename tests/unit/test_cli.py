@@ -6,41 +6,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from conftest import Command
 from lowwatt.errors import ToolError
 from lowwatt.files import exclusive
 from lowwatt.ir import store
 from lowwatt.ir.graph import Graph
 from lowwatt.types import QuantParams
 from small_detector import picture, small_detector
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def lowwatt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """lowwatt(*arguments) → exit code, stdout, stderr."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        from lowwatt.cli import main
-
-        monkeypatch.setattr("sys.argv", ["lowwatt", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
 
 
 def write_coco(folder: Path) -> None:

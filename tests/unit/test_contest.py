@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from conftest import Command
 from fake_power import chip, ultra96
 from lowwatt.errors import ToolError
 from lowwatt.evaluate import score
@@ -25,26 +25,6 @@ from lowwatt.types import Detections
 from lowwatt.verbs.lpcv import _score as contest_score
 from lowwatt.verbs.lpcv import run_contest
 from small_detector import picture, small_detector
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def lowwatt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """lowwatt(*arguments) → exit code, stdout, stderr."""
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        from lowwatt.cli import main
-
-        monkeypatch.setattr("sys.argv", ["lowwatt", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return (code, *capsys.readouterr())
-
-    return command
 
 
 @pytest.fixture

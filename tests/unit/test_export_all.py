@@ -13,6 +13,7 @@ from lowwatt.backends import backend_names, open_backend
 from lowwatt.errors import ToolError
 from lowwatt.evaluate.apart import Apart, apart
 from lowwatt.ir import store
+from lowwatt.ir.agreement import Agreement
 from lowwatt.ir.graph import Graph
 from lowwatt.quant.scheme import load_scheme, scheme_names
 from lowwatt.verbs import export_all as verb
@@ -81,6 +82,20 @@ def test_every_target_and_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert row["state"] == "ok" and Path(row["file"]).stat().st_size == row["bytes"] > 0 and not row["error"]
     exact = next(row for row in result["rows"] if (row["scheme"], row["runtime"]) == ("vitis", "mixed"))
     assert exact["beyond_one_step"] == exact["score_apart"] == exact["box_apart_px"] == 0
+
+
+def test_every_compared_image_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calibration gives images in batches; only the first of a batch was once compared."""
+
+    class Batched(Ruler):
+        def calibration(self, images: int) -> Iterator[np.ndarray]:
+            yield np.concatenate(list(super().calibration(images)))
+
+    calls: list[int] = []
+    monkeypatch.setattr(verb, "compare_outputs", lambda *given: calls.append(1) or Agreement())
+    result = exported(tmp_path, monkeypatch, Batched(), quantized=True)
+    ran = sum("value" in row for row in result["rows"])
+    assert ran >= 3 and len(calls) == verb.COMPARED * ran
 
 
 def test_a_quantized_graph_is_for_its_own_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import closing
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lowwatt import process
 from lowwatt.errors import ToolError
+from lowwatt.process import INTERRUPTED
 
 if TYPE_CHECKING:
     from lowwatt.runtime import Engine
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 
 _NEEDED = {"numpy": "numpy", "cv2": "opencv-python-headless"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Exit codes: 0 done, 1 a stated failure, 2 wrong usage, 130 interrupted."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # names of files need not be text, nor terminals know every sign
-            stream.reconfigure(errors="backslashreplace")
+    process.begin()
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # what is wrong with an image is told by ToolError
     given = _parser().parse_args(arguments)
     try:
         _need_packages()

@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from lowwatt.backends import Backend, available, open_backend
+from lowwatt.backends import Backend, open_backend, status_of
 from lowwatt.backends.kernels import find_core
 from lowwatt.compiler.program import Program
 from lowwatt.errors import ToolError
@@ -26,9 +26,7 @@ def find_program(path: Path | None) -> Path:
 def open_backends(given: Namespace, program: Program, path: Path) -> list[Backend]:
     """As many backends as there are to be `runners`, of the name, xmodel and overlay that the command line gave."""
     name, options = given.backend, dict[str, Any]()
-    for status in available():
-        if status.name == name:
-            status.require()
+    status_of(name).require()
     if name in ON_THE_DPU:
         options["xmodel"] = given.xmodel or _only(path.parent, ".xmodel")
         options["host"] = "reference" if find_core() is None else "core"

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from io import TextIOWrapper
 from typing import NoReturn
 
 import typer
 
+from lowwatt import process
 from lowwatt.cli.console import messages, print_error
 from lowwatt.errors import ToolError
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+from lowwatt.process import INTERRUPTED
 
 app = typer.Typer(
     name="lowwatt",
@@ -46,10 +43,7 @@ def _options(version: bool = typer.Option(False, "--version", help="Print the ve
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 a stated failure or a red verdict, 2 wrong usage, 130 interrupted."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # names of files need not be text, nor terminals know every sign
-            stream.reconfigure(errors="backslashreplace")
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # what is wrong with an image is told by ToolError
+    process.begin()
     try:
         app()
     except ToolError as error:

@@ -75,7 +75,7 @@ def export(
 
 
 def _export_all(file: Path, out: Path, json: bool, **settings: Any) -> None:
-    from lowwatt.cli.console import StageProgress
+    from lowwatt.cli.console import StageProgress, print_table
     from lowwatt.cli.quantize import print_verdict
     from lowwatt.cli.tables import runtimes_table, without_figures
     from lowwatt.verbs.export_all import ExportAllJob, export_all
@@ -87,7 +87,7 @@ def _export_all(file: Path, out: Path, json: bool, **settings: Any) -> None:
     else:
         for row in result["files"]:
             output.print(f"{row['file']}: " + (row["error"] or f"{row['bytes'] / 1e6:.1f} MB"))
-        output.print(runtimes_table(result))
+        print_table(runtimes_table(result))
         for line in without_figures(result):
             messages.print(line)
     print_verdict(result["verdict"])

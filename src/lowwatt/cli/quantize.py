@@ -27,51 +27,61 @@ ReportPage = Annotated[
 ]
 
 
+Source = Annotated[Path, typer.Argument(help="Trained model, float graph or ONNX.", show_default=False)]
+Data = Annotated[
+    str, typer.Option(help="Folder to calibrate and measure on: a COCO data set, classes, masks, or sample.")
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Quantized graph to write.")]
+Scheme = Annotated[
+    str, typer.Option("--scheme", "-s", help="Target's number format: vitis, onnxruntime, … or your own .yaml.")
+]
+Effort = Annotated[str, typer.Option(help="fast (seconds), good (minutes) or best (an hour).")]
+Calibration = Annotated[str, typer.Option(help="minmax, ema, percentile, mse, kl or lsq; default: the scheme's.")]
+Bits = Annotated[str, typer.Option(help="Bits of weights and activations, as W4A8; default: the scheme's.")]
+FloatShare = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of the work that may stay in float, where most is lost.")
+]
+SizeShare = Annotated[
+    float, typer.Option(min=0.1, max=1, help="Fewer bits where they cost least, until the weights take this share.")
+]
+KeepDb = Annotated[float | None, typer.Option(help="As few bits as keep this signal to noise at the outputs, dB.")]
+MaxMs = Annotated[
+    float | None, typer.Option(help="Layers that lose most stay in float while a frame takes no more on --target.")
+]
+Images = Annotated[int, typer.Option(min=1, help="Calibration images, from the training split.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Write the target's files with made-up ranges to try them, and stop.")
+]
+Explain = Annotated[bool, typer.Option("--explain", help="Print which rule puts integers on which tensor, and stop.")]
+Analyse = Annotated[
+    bool, typer.Option("--analyse", help="Print the error of each layer, and what 16 bits there would gain.")
+]
+MaxDrop = Annotated[float, typer.Option(min=0, help="AP, top-1 or mIoU (0…1) lost above which the verdict is red.")]
+Evaluate = Annotated[bool, typer.Option(help="Measure accuracy before and after on the val split.")]
+
+
 def quantize(
-    file: Annotated[Path, typer.Argument(help="Trained model, float graph or ONNX.", show_default=False)],
-    data: Annotated[
-        str, typer.Option(help="Folder to calibrate and measure on: a COCO data set, classes, masks, or sample.")
-    ] = "sample",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Quantized graph to write.")] = Path("quantized.lwg"),
-    scheme: Annotated[
-        str, typer.Option("--scheme", "-s", help="Target's number format: vitis, onnxruntime, … or your own .yaml.")
-    ] = "vitis",
-    effort: Annotated[str, typer.Option(help="fast (seconds), good (minutes) or best (an hour).")] = "fast",
-    calibration: Annotated[
-        str, typer.Option(help="minmax, ema, percentile, mse, kl or lsq; default: the scheme's.")
-    ] = "",
-    bits: Annotated[str, typer.Option(help="Bits of weights and activations, as W4A8; default: the scheme's.")] = "",
-    float_share: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Share of the work that may stay in float, where most is lost."),
-    ] = 0.0,
-    size_share: Annotated[
-        float, typer.Option(min=0.1, max=1, help="Fewer bits where they cost least, until the weights take this share.")
-    ] = 1.0,
-    keep_db: Annotated[
-        float | None, typer.Option(help="As few bits as keep this signal to noise at the outputs, dB.")
-    ] = None,
-    max_ms: Annotated[
-        float | None, typer.Option(help="Layers that lose most stay in float while a frame takes no more on --target.")
-    ] = None,
+    file: Source,
+    data: Data = "sample",
+    out: Out = Path("quantized.lwg"),
+    scheme: Scheme = "vitis",
+    effort: Effort = "fast",
+    calibration: Calibration = "",
+    bits: Bits = "",
+    float_share: FloatShare = 0.0,
+    size_share: SizeShare = 1.0,
+    keep_db: KeepDb = None,
+    max_ms: MaxMs = None,
     target: Target = "",
-    images: Annotated[int, typer.Option(min=1, help="Calibration images, from the training split.")] = 128,
+    images: Images = 128,
     labels: Labels = None,
     pixels: Pixels = "",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write the target's files with made-up ranges to try them, and stop.")
-    ] = False,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Print which rule puts integers on which tensor, and stop.")
-    ] = False,
-    analyse: Annotated[
-        bool, typer.Option("--analyse", help="Print the error of each layer, and what 16 bits there would gain.")
-    ] = False,
+    dry_run: DryRun = False,
+    explain: Explain = False,
+    analyse: Analyse = False,
     report: ReportPage = None,
-    max_drop: Annotated[
-        float, typer.Option(min=0, help="AP, top-1 or mIoU (0…1) lost above which the verdict is red.")
-    ] = 0.05,
-    evaluate: Annotated[bool, typer.Option(help="Measure accuracy before and after on the val split.")] = True,
+    max_drop: MaxDrop = 0.05,
+    evaluate: Evaluate = True,
     json: Json = False,
 ) -> None:
     """Quantize to integers and print accuracy before and after: FP32, fake-quantized, as the target computes.

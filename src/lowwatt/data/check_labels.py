@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lowwatt.data.coco import Finding
-from lowwatt.data.folder import LABELS, ClassData, images_in, read_classes
+from lowwatt.data.folder import LABELS, ClassData, LabelledImage, images_in, read_classes
 from lowwatt.data.masks import MaskedImage, read_mask
 from lowwatt.errors import ToolError
 from lowwatt.letterbox import read_image
@@ -43,29 +43,35 @@ def check_labelled(root: Path, splits: dict[str, str]) -> dict[str, list[Finding
     Found: images that cannot be read, images of val that are in train too, classes that only one of the splits has;
     masks that are missing, cannot be read, are of another size than their image, or all of no class.
     """
-    found = {name: list(_check_split(root / name, kind)) for name, kind in splits.items()}
+    read = {name: _READERS[kind](root / name) for name, kind in splits.items()}
+    found = {name: list(_check_split(one)) for name, one in read.items()}
     if set(SPLITS) <= set(splits):
-        found["val"] += _leaks(*(_files(root / name, splits[name]) for name in SPLITS))
-        if splits["val"] == "classes":
-            found["val"] += _lone_classes(*(read_classes(root / name) for name in SPLITS))
+        train, val = (read[name] for name in SPLITS)
+        found["val"] += _leaks(*([image.path for image in _images(split)] for split in (train, val)))
+        if isinstance(train, ClassData) and isinstance(val, ClassData):
+            found["val"] += _lone_classes(train, val)
     return found
 
 
-def _check_split(folder: Path, kind: str) -> Iterator[Finding]:
-    if kind == "masks":
-        for path in _files(folder, kind):
-            yield from _check_mask(MaskedImage(path, folder / "masks" / f"{path.stem}.png"))
-        return
-    data = read_classes(folder)
-    for image in data.images:
-        yield from _check_image(image.path)
-    yield from _empty_classes(data)
+def _masked(folder: Path) -> list[MaskedImage]:
+    """Images, whether they have a mask or not."""
+    files = images_in(folder / "images") if (folder / "images").is_dir() else []
+    return [MaskedImage(path, folder / "masks" / f"{path.stem}.png") for path in files]
 
 
-def _files(folder: Path, kind: str) -> list[Path]:
-    if kind == "masks":
-        return images_in(folder / "images") if (folder / "images").is_dir() else []
-    return [image.path for image in read_classes(folder).images]
+_Split = ClassData | list[MaskedImage]
+_READERS: dict[str, Callable[[Path], _Split]] = {"classes": read_classes, "masks": _masked}
+
+
+def _images(split: _Split) -> Sequence[LabelledImage | MaskedImage]:
+    return split.images if isinstance(split, ClassData) else split
+
+
+def _check_split(split: _Split) -> Iterator[Finding]:
+    for image in _images(split):
+        yield from _check_mask(image) if isinstance(image, MaskedImage) else _check_image(image.path)
+    if isinstance(split, ClassData):
+        yield from _empty_classes(split)
 
 
 def _check_image(path: Path) -> Iterator[Finding]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from lowwatt.ir.graph import Tensor
+from lowwatt.ir.graph import Graph, Tensor
 from lowwatt.types import Array
 
 LAST_BITS = 2.0**-8
@@ -48,6 +49,17 @@ def compare(tensor: Tensor, found: Array, wanted: Array, bits: int = FLOAT_BITS)
     greatest = round(float(apart.max(initial=0)))
     beyond = np.count_nonzero(apart > 1 + LAST_BITS)
     return Agreement(apart.size, int(np.count_nonzero(apart)), int(beyond), greatest)
+
+
+def compare_outputs(graph: Graph, found: Mapping[str, Array], wanted: Mapping[str, Array]) -> Agreement:
+    """All outputs of a backend against the reference's: both raw integers where quantized, equal layouts."""
+    outputs = (graph.tensor(name) for name in graph.outputs)
+    return sum((compare_raw(one, found[one.name], wanted[one.name]) for one in outputs), Agreement())
+
+
+def compare_raw(tensor: Tensor, found: Array, wanted: Array) -> Agreement:
+    """As `compare`, where a backend gives raw integers of a quantized tensor, too."""
+    return compare(tensor, found if tensor.quant is None else tensor.quant.dequantize(found), wanted)
 
 
 def steps_apart(tensor: Tensor, found: Array, wanted: Array, bits: int = FLOAT_BITS) -> Array:

@@ -118,20 +118,25 @@ def collect(
 def calibrate(graph: Graph, plan: Plan, histograms: Mapping[str, Histogram], method: str) -> dict[str, QuantParams]:
     """Number format of every slot. Inputs of the graph are not clipped: pixels fill their range."""
     params: dict[str, QuantParams] = {}
+    makers = graph.producers()
     for slots in plan.groups().values():
-        chosen = "minmax" if any(slot.name in graph.inputs for slot in slots) else method
-        curve = _curve(graph, slots[0].name) if len(slots) == 1 else None
-        samples = samples_of([histograms[slot.name] for slot in slots], curve)
-        quant = _fixed(graph, plan, slots) or fit(samples, slots[0].format, chosen)
+        quant = _fixed(makers, plan, slots) or _fitted(graph, slots, histograms, method)
         params.update({slot.name: quant for slot in slots})
     for slot in (*plan.of_kind("weights"), *plan.of_kind("constant")):
         params[slot.name] = fit_constant(graph, slot, method)
     return params | biases(graph, plan, params, method)
 
 
-def _fixed(graph: Graph, plan: Plan, slots: Sequence[Slot]) -> QuantParams | None:
+def _fitted(graph: Graph, slots: Sequence[Slot], histograms: Mapping[str, Histogram], method: str) -> QuantParams:
+    """The format of tensors that share one, from what they held."""
+    chosen = "minmax" if any(slot.name in graph.inputs for slot in slots) else method
+    curve = _curve(graph, slots[0].name) if len(slots) == 1 else None
+    return fit(samples_of([histograms[slot.name] for slot in slots], curve), slots[0].format, chosen)
+
+
+def _fixed(makers: Mapping[str, Node], plan: Plan, slots: Sequence[Slot]) -> QuantParams | None:
     """The format that a target gives to all that make these tensors; None where it leaves it to calibration."""
-    makers, format = graph.producers(), slots[0].format
+    format = slots[0].format
     known = {plan.scheme.fixed.get(makers[slot.name].op) if slot.name in makers else None for slot in slots}
     given = known.pop() if len(known) == 1 else None
     if given is None or format.bits != 8:

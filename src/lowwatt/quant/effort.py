@@ -166,11 +166,12 @@ def spare_layers(work: Work) -> State:
     def with_floats(names: Sequence[str]) -> State:
         return state.calibrated(replan(state.base, state.plan, names), work.method)
 
-    def fits(names: Sequence[str]) -> bool:
-        if budget.max_ms is None:
-            return True
+    def quantized(names: Sequence[str]) -> Graph:
         found = with_floats(names)
-        return budget.fits(apply(found.graph, found.params))
+        return apply(found.graph, found.params)
+
+    def fits(names: Sequence[str]) -> bool:
+        return budget.fits(lambda: quantized(names))
 
     images = _first(work.batches, RANKED)
     spared = worst_layers(state.base, state.plan, state.params, images, budget.work_share, fits)

@@ -16,6 +16,7 @@ from lowwatt.verbs.data import open_split
 from lowwatt.verbs.detect import opened
 
 if TYPE_CHECKING:
+    from lowwatt.compiler import Program
     from lowwatt.data.coco import CocoData
     from lowwatt.data.folder import ClassData
     from lowwatt.data.masks import MaskData
@@ -54,11 +55,11 @@ def relabelled(found: Detections, labels: Sequence[str]) -> Detections:
     return Detections(kept.xyxy, kept.score, table[kept.label], tuple(labels))
 
 
-def detector(graph: Graph, backend: Any) -> Engine:
+def detector(network: Graph | Program, backend: Any) -> Engine:
     """An engine at the settings of every accuracy in this project."""
     from lowwatt.runtime import Engine
 
-    return Engine(graph, backend, conf=CONF, iou=IOU, max_det=MAX_DET)
+    return Engine(network, backend, conf=CONF, iou=IOU, max_det=MAX_DET)
 
 
 def measure(engine: Engine, data: CocoData, progress: Any = None) -> tuple[Ap, list[tuple[int, Detections]]]:

@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lowwatt.backends import Backend, open_backend, status_of, takes_programs
 from lowwatt.errors import ToolError
 from lowwatt.evaluate.apart import Apart, apart
 from lowwatt.ir import meta
-from lowwatt.ir.agreement import Agreement, compare
+from lowwatt.ir.agreement import Agreement, compare_outputs
 from lowwatt.ir.graph import Graph
 from lowwatt.types import Array
 from lowwatt.verbs.compile import DEFAULT_TARGET
@@ -114,9 +112,10 @@ def export_all(
     yardstick = _limited(yardstick_for(graph, job.root), job.limit)
     files: list[dict[str, Any]] = []
     rows: list[Row] = []
+    samples = [image[None] for batch in yardstick.calibration(COMPARED) for image in batch]
     for variant in variants(job, graph, yardstick, tell):
         files += _write_files(job, variant)
-        rows += _measure(job, variant, yardstick, progress)
+        rows += _measure(job, variant, yardstick, samples, progress)
     before = next((row.reference for row in rows if row.scheme == FLOAT and row.reference), 0.0)
     for row in rows:
         if row.state in ("ok", "off") and row.value < before - job.max_drop:
@@ -179,10 +178,13 @@ def _written(job: ExportAllJob, graph: Graph, path: Path, format: str) -> dict[s
 
 
 def _measure(
-    job: ExportAllJob, variant: Variant, yardstick: Yardstick, progress: Callable[[str], Any]
+    job: ExportAllJob,
+    variant: Variant,
+    yardstick: Yardstick,
+    samples: Sequence[Array],
+    progress: Callable[[str], Any],
 ) -> Iterator[Row]:
     """A row for each runtime of a variant."""
-    samples = [batch[:1] for batch in yardstick.calibration(COMPARED)]
     exact, scored = _references(variant.graph)
     wanted = [exact.run({variant.graph.inputs[0]: sample}) for sample in samples]
     reference = yardstick.measure(variant.graph, scored, progress(f"{variant.scheme} reference"))
@@ -230,16 +232,10 @@ def _compared(
     graph, row = variant.graph, Row(variant.scheme, runtime, "ok")
     for sample, expected in zip(samples, wanted, strict=True):
         found = backend.run({graph.inputs[0]: sample})
-        for name in graph.outputs:
-            row.elements += compare(graph.tensor(name), _real(graph, name, found[name]), expected[name])
+        row.elements += compare_outputs(graph, found, expected)
         if "head" in graph.meta:
             row.apart |= apart(graph, found, expected)
     return row
-
-
-def _real(graph: Graph, name: str, value: Array) -> Array:
-    quant = graph.tensor(name).quant
-    return value if quant is None else np.asarray(quant.dequantize(value))
 
 
 def _verdict(files: Sequence[dict[str, Any]], rows: Sequence[Row]) -> str:

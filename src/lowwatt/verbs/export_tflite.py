@@ -10,9 +10,8 @@ import numpy as np
 from lowwatt.backends import Backend, open_backend, status_of
 from lowwatt.errors import ToolError
 from lowwatt.ir import interpreter
-from lowwatt.ir.agreement import Agreement, compare
+from lowwatt.ir.agreement import Agreement, compare_outputs, compare_raw
 from lowwatt.ir.graph import Graph
-from lowwatt.types import Array
 from lowwatt.verbs.export_source import Inputs, Source
 
 TOLERANCE = 0.01
@@ -37,12 +36,8 @@ def tflite(source: Source, out: Path, samples: Sequence[Inputs]) -> list[str]:
 
 def agreement(backend: Backend, graph: Graph, samples: Sequence[Inputs]) -> Agreement:
     """Outputs of a backend against those of the integer reference, counted in steps."""
-    total = Agreement()
-    for sample in samples:
-        wanted, found = interpreter.run(graph, sample), backend.run(sample)
-        for name in graph.outputs:
-            total += compare(graph.tensor(name), _real(graph, name, found[name]), wanted[name])
-    return total
+    both = ((backend.run(sample), interpreter.run(graph, sample)) for sample in samples)
+    return sum((compare_outputs(graph, found, wanted) for found, wanted in both), Agreement())
 
 
 def validate_nodes(graph: Graph, samples: Sequence[Inputs], **options: bool) -> dict[str, Agreement]:
@@ -58,13 +53,8 @@ def validate_nodes(graph: Graph, samples: Sequence[Inputs], **options: bool) -> 
         values = backend.run(first)
         for node in graph.nodes:
             wanted = interpreter.evaluate(graph, node, values)
-            total[node.name] += compare(graph.tensor(node.name), _real(graph, node.name, values[node.name]), wanted)
+            total[node.name] += compare_raw(graph.tensor(node.name), values[node.name], wanted)
     return total
-
-
-def _real(graph: Graph, name: str, value: Array) -> Array:
-    quant = graph.tensor(name).quant
-    return value if quant is None else quant.dequantize(value)
 
 
 def _integer_lines(backend: Backend, graph: Graph, out: Path, samples: Sequence[Inputs]) -> list[str]:

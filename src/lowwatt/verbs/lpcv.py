@@ -19,7 +19,7 @@ from lowwatt.recipe import DataSettings
 from lowwatt.types import Detections
 from lowwatt.verbs.compile import DEFAULT_TARGET
 from lowwatt.verbs.detect import choose_backend, packaged_model
-from lowwatt.verbs.evaluate import CONF, IOU, MAX_DET, relabelled, split_for
+from lowwatt.verbs.evaluate import detector, relabelled, split_for
 
 if TYPE_CHECKING:
     from lowwatt.compiler import Program
@@ -107,7 +107,6 @@ def _open(model: Path, backend: str, target: str) -> _Subject:
     from lowwatt.ir import meta
     from lowwatt.ir.graph import Graph
     from lowwatt.loading import load, load_graph
-    from lowwatt.runtime import Engine
     from lowwatt.runtime.opening import with_head
 
     network: Any = load(model)
@@ -118,8 +117,7 @@ def _open(model: Path, backend: str, target: str) -> _Subject:
         graph = getattr(network, "graph", network)
         graph = graph if meta.has_head(graph) else with_head(graph)
         network = compile_graph(graph, target or DEFAULT_TARGET)
-    engine = Engine(network, name, conf=CONF, iou=IOU, max_det=MAX_DET)
-    return _Subject(engine, name, network if name == "simulator" else None)
+    return _Subject(detector(network, name), name, network if name == "simulator" else None)
 
 
 def _labelled(images: str, annotations: Path | None, labels: Sequence[str], limit: int) -> CocoData | None:

@@ -13,7 +13,7 @@ from lowwatt.meters import available_meters, measure, open_meter
 from lowwatt.meters.trace import save_trace
 
 if TYPE_CHECKING:
-    from lowwatt.meters import Meter, Recording
+    from lowwatt.meters import Meter, MeterStatus, Recording
 
 
 def read_power(name: str, rails: Sequence[str], seconds: float, record: Path | None) -> list[dict[str, Any]]:
@@ -26,18 +26,19 @@ def read_power(name: str, rails: Sequence[str], seconds: float, record: Path | N
         raise ToolError("rails belong to a meter", hint=f"--meter NAME --rail {rails[0]}")
     if not name and record is not None:
         name = "auto"
-    opened = [open_meter(name, **({"rails": rails} if rails else {}))] if name else _usable()
+    known = [] if name else available_meters()
+    opened = [open_meter(name, **({"rails": rails} if rails else {}))] if name else _usable(known)
     recordings = _watch(opened, seconds)
     if record is not None:
         save_trace(recordings[0], record)
     rows = [{"meter": r.meter, "usable": True, "why": r.provenance, "how": "", **r.to_json()} for r in recordings]
-    absent = [] if name else [status for status in available_meters() if not status.usable]
+    absent = [status for status in known if not status.usable]
     return [*rows, *({"meter": s.name, "usable": False, "why": s.why, "how": s.how_to_get} for s in absent)]
 
 
-def _usable() -> list[Meter]:
+def _usable(known: Sequence[MeterStatus]) -> list[Meter]:
     """Meters that measure this machine; models and traces say nothing of it."""
-    return [open_meter(status.name) for status in available_meters() if status.usable and status.rails]
+    return [open_meter(status.name) for status in known if status.usable and status.rails]
 
 
 def _watch(meters: Sequence[Meter], seconds: float) -> list[Recording]:
