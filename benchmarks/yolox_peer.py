@@ -1,11 +1,12 @@
-"""A peer's trainer beside ours: the same data, size, epochs, batch and network, one thread each.
+"""A peer's trainer beside ours: the same data, size, epochs, batch and network; one thread each, or one GPU in turn.
 
 The peer is not part of this repository. `--peer FOLDER` names a folder with its `train_peer.py` (Megvii YOLOX trained
-as shipped, on the CPU, with YOLOX-FPGA's operators and one gray channel), which takes `--data bccd|coco_mini|
-coco_mini_person --size --width --epochs --batch --seed --warmup --plain --max-steps --cache --no-eval --out DIR`, and
-writes DIR/result.json with `images_per_s` of its training loop, `parameters`, and `ap` and `ap50` of the final
-averaged weights on val; `images_per_s` counts processor seconds, which other work on the machine changes less than
-wall time (both sides run in one thread). `FOLDER/venv/bin/python` runs it where there is one, else this Python.
+as shipped, with YOLOX-FPGA's operators and one gray channel), which takes `--data bccd|coco_mini|coco_mini_person
+--size --width --epochs --batch --seed --warmup --plain --max-steps --cache --no-eval --device --out DIR`, and writes
+DIR/result.json with `images_per_s` of its training loop, `parameters`, and `ap` and `ap50` of the final averaged
+weights on val. On a CPU `images_per_s` counts processor seconds, which other work on the machine changes less than
+wall time (both sides run in one thread); on a GPU, where both have as many threads or processes beside as they are
+shipped with, wall time. `FOLDER/venv/bin/python` runs it where there is one, else this Python.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Task:
     batch: int
     warmup: int
     plain: int
+    device: str = "cpu"
 
     def recipe(self, seed: int, changes: dict[str, Any] | None = None, default: bool = False) -> Recipe:
         """Ours: the winner's values, as the peer's are, or our own `default`; `changes` are other `train` settings."""
@@ -59,7 +61,7 @@ class Task:
         settings = {
             **({} if default else WINNER),
             "epochs": self.epochs, "batch": self.batch, "warmup_epochs": self.warmup, "plain_epochs": self.plain,
-            "eval_every": 0, "threads": 1, "device": "cpu", "seed": seed, **(changes or {}),
+            "eval_every": 0, "threads": 1, "device": self.device, "seed": seed, **(changes or {}),
         }  # fmt: skip
         return Recipe.model_validate(
             {
@@ -87,10 +89,11 @@ def arguments(doc: str, **defaults: Any) -> tuple[argparse.Namespace, Task]:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="our train.KEY, unlike the peer"
     )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--default", action="store_true", help="ours with our own default recipe, not the winner's")
     parser.add_argument("--seeds", type=int, nargs="+", default=defaults.get("seeds", [0]))
     a = parser.parse_args()
-    return a, Task(a.data, a.size, a.width, a.epochs, a.batch, a.warmup, a.plain)
+    return a, Task(a.data, a.size, a.width, a.epochs, a.batch, a.warmup, a.plain, a.device)
 
 
 def changes(pairs: list[str]) -> dict[str, Any]:
@@ -112,7 +115,7 @@ def train_peer(folder: Path, task: Task, seed: int, *extra: str) -> dict[str, An
     with tempfile.TemporaryDirectory() as out:
         options = {
             "data": task.data, "size": task.size, "width": task.width, "epochs": task.epochs, "batch": task.batch,
-            "warmup": task.warmup, "plain": task.plain, "seed": seed, "out": out,
+            "warmup": task.warmup, "plain": task.plain, "seed": seed, "device": task.device, "out": out,
         }  # fmt: skip
         words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
         command = [str(python if python.is_file() else sys.executable), str(script), *words, *extra]
@@ -126,8 +129,9 @@ def train_peer(folder: Path, task: Task, seed: int, *extra: str) -> dict[str, An
 
 @dataclass
 class Clock:
-    """Progress of a run as processor seconds by step."""
+    """Progress of a run as seconds by step, of the processor or by the `clock` that is given."""
 
+    clock: Callable[[], float] = time.process_time
     seconds: dict[int, float] = field(default_factory=dict)
 
     def start(self, total: int) -> None:
@@ -135,7 +139,7 @@ class Clock:
 
     def update(self, done: int, info: Mapping[str, Any]) -> None:
         """Note when a step ended; what comes after an epoch's last step is not training."""
-        self.seconds.setdefault(done, time.process_time())
+        self.seconds.setdefault(done, self.clock())
 
     def finish(self) -> None:
         """Nothing is left open."""
@@ -148,8 +152,8 @@ class Clock:
 
 
 def train_ours(task: Task, seed: int, settings: dict[str, Any], default: bool = False) -> tuple[Model, float]:
-    """Our model, and images a processor second after the first epoch, in which images are decoded."""
-    clock = Clock()
+    """Our model, and images a second after the first epoch, in which images are decoded; a processor's on a CPU."""
+    clock = Clock(time.process_time if task.device == "cpu" else time.perf_counter)
     with tempfile.TemporaryDirectory() as out:
         model = train(task.recipe(seed, settings, default), out, progress=clock)
     return model, clock.images_per_s(task.batch, max(clock.seconds) // task.epochs)

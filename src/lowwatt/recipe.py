@@ -114,6 +114,9 @@ class TrainSettings(_Settings):
     threads: int = Field(0, ge=0, description="CPU threads of torch; 0: as torch chooses")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    cuda_graphs: bool = Field(
+        True, description="on one GPU: record a step's kernels once and replay them; takes memory for each size"
+    )
     clip: float = Field(0, ge=0, description="largest norm of the gradient; 0: no limit")
     freeze: list[str] = Field([], description="parts that do not learn, by name: backbone.stem, backbone, neck …")
     sync_bn: bool = Field(True, description="in several processes, batch norm over all of them")

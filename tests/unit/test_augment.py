@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from lowwatt.data.augment import (
-    Sample,
-    _warp,
     affine,
     clip_boxes,
     mixup,
@@ -20,6 +18,7 @@ from lowwatt.data.augment import (
 )
 from lowwatt.data.coco import read_coco
 from lowwatt.data.jitter import jittered
+from lowwatt.data.layout import Sample, drawn, warp
 from lowwatt.data.loader import TrainLoader
 from lowwatt.data.sample import make_sample
 from lowwatt.errors import ToolError
@@ -47,7 +46,7 @@ def _bright_box(image: np.ndarray) -> list[int]:
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_plain_keeps_the_box_on_its_object(channels: int, flip: float) -> None:
     sample = _square(60, 90, (10, 20, 40, 50), channels)
-    out = plain(sample, 180, np.random.default_rng(0), flip)
+    out = drawn(plain(sample, 180, np.random.default_rng(0), flip))
     assert out.image.shape == (180, 180, channels) and out.image.dtype == np.uint8
     expected = [180 - 80, 40, 180 - 20, 100] if flip else [20, 40, 80, 100]
     assert out.boxes[0].tolist() == expected
@@ -58,7 +57,7 @@ def test_plain_keeps_the_box_on_its_object(channels: int, flip: float) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_affine_keeps_the_box_around_its_object(seed: int) -> None:
     settings = TrainSettings(degrees=10, shear=2, translate=0.1, scale=(0.7, 1.2), flip=0.5)
-    out = affine(_square(80, 120, (50, 30, 70, 50)), 160, np.random.default_rng(seed), settings)
+    out = drawn(affine(_square(80, 120, (50, 30, 70, 50)), 160, np.random.default_rng(seed), settings))
     found = np.array(_bright_box(out.image), np.float32)
     assert np.abs(out.boxes[0] - found).max() < 2.5  # the corners of a turned square blur into the background
 
@@ -71,7 +70,7 @@ def test_mosaic_boxes_lie_on_their_objects(seed: int) -> None:
         *[_square(64, 64, (8, 8, 40, 40))] * 2,
     ]
     settings = TrainSettings(degrees=0, shear=0, translate=0.1, scale=(0.5, 1.5))
-    out = mosaic(samples, 128, np.random.default_rng(seed), settings)
+    out = drawn(mosaic(samples, 128, np.random.default_rng(seed), settings))
     assert len(out.boxes) == len(out.labels) <= 4
     covered = np.zeros((128, 128), bool)
     for left, top, right, bottom in np.rint(out.boxes).astype(int):
@@ -84,7 +83,7 @@ def test_mosaic_boxes_lie_on_their_objects(seed: int) -> None:
 
 def test_mosaic_without_movement_meets_in_the_middle_of_four() -> None:
     samples = [_square(64, 64, (0, 0, 64, 64), value=value) for value in (200, 210, 220, 230)]
-    out = mosaic(samples, 64, np.random.default_rng(1), STILL)
+    out = drawn(mosaic(samples, 64, np.random.default_rng(1), STILL))
     values = {int(v) for v in np.unique(out.image)}
     assert values & {200, 210, 220, 230}
     for (left, top, right, bottom), value in zip(np.rint(out.boxes).astype(int), (200, 210, 220, 230), strict=False):
@@ -158,7 +157,7 @@ def test_an_empty_split_is_refused(split) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_mixup_keeps_both_images_boxes_on_their_objects(seed: int) -> None:
-    first = plain(_square(64, 64, (4, 4, 24, 24)), 64, np.random.default_rng(0), 0)
+    first = drawn(plain(_square(64, 64, (4, 4, 24, 24)), 64, np.random.default_rng(0), 0))
     out = mixup(first, _square(60, 90, (20, 10, 60, 50)), np.random.default_rng(seed), TrainSettings())
     assert out.image.shape == first.image.shape and out.image.dtype == np.uint8
     assert out.boxes[0].tolist() == [4, 4, 24, 24] and len(out.boxes) == len(out.labels) <= 2
@@ -189,14 +188,14 @@ def test_only_the_part_that_an_image_reaches_is_drawn(seed: int) -> None:
     whole, part = np.full((64, 64, 1), 7, np.uint8), np.full((64, 64, 1), 7, np.uint8)
     centres = (np.linalg.inv(half) @ matrix @ half)[:2]
     cv2.warpAffine(image, centres, (64, 64), dst=whole, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
-    _warp(image, matrix, part)
+    warp(image, matrix, part)
     assert np.abs(whole.astype(int) - part).max() <= 1 and (whole == part).mean() > 0.99
 
 
 def test_an_image_beside_the_canvas_draws_nothing() -> None:
     canvas = np.full((32, 32, 1), 9, np.uint8)
     for x, y in ((100, 0), (-100, 0), (0, 100), (0, -100)):
-        _warp(np.full((20, 20, 1), 200, np.uint8), np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]]), canvas)
+        warp(np.full((20, 20, 1), 200, np.uint8), np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]]), canvas)
     assert (canvas == 9).all()
 
 

@@ -142,8 +142,8 @@ def test_logits_pull_towards_the_teacher(teacher: Path, data) -> None:
     )
     module = load(teacher).module
     batch = images()
-    same = distiller.losses(batch, flatten(module(batch), (64, 64), STRIDES), plain=False)["logits"]
+    same = distiller.losses(batch, (), flatten(module(batch), (64, 64), STRIDES), plain=False)["logits"]
     for parameter in module.head.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    other = distiller.losses(batch, flatten(module(batch), (64, 64), STRIDES), plain=False)["logits"]
+    other = distiller.losses(batch, (), flatten(module(batch), (64, 64), STRIDES), plain=False)["logits"]
     assert float(same.detach()) < 0.5 * float(other.detach())

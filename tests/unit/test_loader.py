@@ -21,6 +21,7 @@ from lowwatt.data.augment import mosaic
 from lowwatt.data.balance import epoch_length, epoch_order, repeat_factors
 from lowwatt.data.cache import Decoded, InMemory, OnDisk, Samples
 from lowwatt.data.coco import CocoData, read_coco
+from lowwatt.data.layout import drawn
 from lowwatt.data.loader import Batch, TrainLoader
 from lowwatt.data.sample import make_sample
 from lowwatt.errors import ToolError
@@ -86,7 +87,7 @@ def test_new_settings_change_nothing_by_default(split) -> None:
     loader, rng = _loader(split), np.random.default_rng((5, 3, 0, int(order[0])))
     rng.random()
     four = [loader.samples[int(i)] for i in (order[0], *rng.integers(0, len(split), 3))]
-    expected = mosaic(four, 64, rng, loader.settings)
+    expected = drawn(mosaic(four, 64, rng, loader.settings))
     assert np.array_equal(next(loader.epoch(0, True)).images[0], expected.image)
 
 
@@ -181,13 +182,13 @@ def test_opencv_keeps_to_one_thread_beside_workers_only(split) -> None:
 
 def test_waiting_is_measured_for_each_epoch(split, monkeypatch) -> None:
     loader = _loader(split, workers=1)
-    sample = TrainLoader._augmented
+    sample = TrainLoader._layout
 
     def slow(*args):
         time.sleep(0.005)
         return sample(*args)
 
-    monkeypatch.setattr(TrainLoader, "_augmented", slow)
+    monkeypatch.setattr(TrainLoader, "_layout", slow)
     list(loader.epoch(0, True))
     assert loader.waited > loader.steps * 4 * 0.004
     monkeypatch.undo()

@@ -7,9 +7,9 @@ CPU for each segment of the host and for each output's way to float. No board ha
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import version
 from pathlib import Path
 
+from lowwatt import __version__
 from lowwatt.compiler.program import Program
 from lowwatt.compiler.workload import Work
 from lowwatt.compiler.xmodel_accelerator import Accelerator, add
@@ -96,6 +96,6 @@ class _Writer:
         content = hashlib.md5(b"".join(data for _, data in sorted(store.pack(self._graph).items())))
         return {
             "origin": "lowwatt",
-            "libs_info": {"lowwatt": version("lowwatt")},
+            "libs_info": {"lowwatt": __version__},
             "files_md5sum": {f"{self._graph.name}.lwg": content.hexdigest()},
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -32,11 +32,16 @@ class Batches(ABC, Generic[B]):
             why = f"{self.batch} images a step for {world} processes"
             raise ToolError("a step cannot be shared evenly", why=why, hint=f"set train.batch to a multiple of {world}")
         self.workers = default_workers(world) if settings.workers is None else settings.workers
+        self._upload: Callable[[B], B] | None = None
+
+    def send(self, upload: Callable[[B], B]) -> None:
+        """Have the threads bring the batches that they make to a GPU, by `upload`."""
+        self._upload = upload
 
     def epoch(self, epoch: int, augment: bool, start: int = 0) -> Iterator[B]:
         """Batches of one epoch from step `start` on, the same for the same (seed, epoch), whatever the workers."""
         self.waited = 0.0
-        with contextlib.closing(in_order(self.make, self.jobs(epoch, augment, start), self.workers)) as batches:
+        with contextlib.closing(in_order(self._ready, self.jobs(epoch, augment, start), self.workers)) as batches:
             while True:
                 began = time.perf_counter()
                 batch = next(batches, None)
@@ -44,6 +49,10 @@ class Batches(ABC, Generic[B]):
                 if batch is None:
                     return
                 yield batch
+
+    def _ready(self, *job: object) -> B:
+        batch = self.make(*job)
+        return batch if self._upload is None else self._upload(batch)
 
     @abstractmethod
     def jobs(self, epoch: int, augment: bool, start: int) -> Iterable[tuple[object, ...]]:

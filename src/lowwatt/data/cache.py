@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowwatt.data.ahead import default_workers, in_order
-from lowwatt.data.augment import Image, Sample
 from lowwatt.data.coco import CocoData, CocoImage
+from lowwatt.data.layout import Corners, Image, Sample
 from lowwatt.files import atomic_path, sweep
 from lowwatt.letterbox import letterbox, read_image
 from lowwatt.recipe import TrainSettings
@@ -176,13 +176,20 @@ class Samples:
 
     def __init__(self, data: CocoData, source: Source[Scaled], side: int) -> None:
         self.data, self.source, self.side = data, source, side
+        self._targets: dict[int, tuple[Corners, NDArray[np.int64]]] = {}  # asked for in every mosaic
 
     def __len__(self) -> int:
         return len(self.data)
 
     def __getitem__(self, index: int) -> Sample:
         image, size = self.source[index]
+        targets = self._targets.get(index)
+        if targets is None:
+            targets = self._targets[index] = self._scaled(index, size)
+        return Sample(image, *targets)
+
+    def _scaled(self, index: int, size: tuple[int, int]) -> tuple[Corners, NDArray[np.int64]]:
         annotated = self.data.boxes[index]
         usable = ~annotated.crowd & (annotated.xywh[:, 2:] > 0).all(1)
         boxes = Letterbox.fit(size, (self.side, self.side)).to_input(annotated.xyxy[usable])
-        return Sample(image, boxes, annotated.label[usable])
+        return boxes, annotated.label[usable]

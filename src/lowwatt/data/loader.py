@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lowwatt.data.augment import Sample, affine, mixup, mosaic, plain
+from lowwatt.data.augment import affine, mixup, mosaic, plain
 from lowwatt.data.balance import epoch_length, epoch_order, repeat_factors
 from lowwatt.data.batches import Batches
 from lowwatt.data.cache import Samples, open_source
 from lowwatt.data.coco import CocoData
 from lowwatt.data.jitter import jittered
+from lowwatt.data.layout import Layout, Layouts, Sample, drawn
 from lowwatt.recipe import TrainSettings
 from lowwatt.types import Preprocess
 
@@ -23,16 +24,22 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """images uint8 (N, side, side, C); per image boxes float32 (n, 4) in pixels of the batch and labels int64 (n,)."""
+    """images uint8 (N, side, side, C), or what is to be drawn for them; per image boxes float32 (n, 4) in pixels of the
+    batch and labels int64 (n,).
+    """
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | Layouts
     boxes: list[NDArray[np.float32]]
     labels: list[NDArray[np.int64]]
     files: list[str]
 
 
 class TrainLoader(Batches[Batch]):
-    """Batches of images with boxes, mosaics where the recipe wants them."""
+    """Batches of images with boxes, mosaics where the recipe wants them.
+
+    Batches that are sent to a GPU hold Layouts instead of pixels, to be drawn there; but images that are blended or
+    coloured are made here.
+    """
 
     def __init__(
         self, data: CocoData, preprocess: Preprocess, settings: TrainSettings, rank: int = 0, world: int = 1
@@ -73,26 +80,38 @@ class TrainLoader(Batches[Batch]):
     def make(self, *job: Any) -> Batch:
         """One batch, of what `jobs` gives."""
         epoch, side, indices, before, pool, augment = job
-        samples = []
-        for index, times in zip(indices.tolist(), before.tolist(), strict=True):
-            rng = np.random.default_rng((self.settings.seed, 3, epoch, index, *((times,) if times else ())))
-            samples.append(self._augmented(index, pool, side, rng) if augment else self._plain(index, side, rng))
+        keys = [(index, *((times,) if times else ())) for index, times in zip(indices.tolist(), before, strict=True)]
+        rngs = [np.random.default_rng((self.settings.seed, 3, epoch, *key)) for key in keys]
+        layouts = [self._layout(key[0], pool, side, rng, augment) for key, rng in zip(keys, rngs, strict=True)]
+        images: NDArray[np.uint8] | Layouts
+        seen: Sequence[Layout | Sample] = layouts
+        if self._later:
+            images = Layouts.of(layouts)
+        else:
+            samples = [drawn(layout) for layout in layouts]
+            if augment:
+                samples = [self._finished(sample, pool, rng) for sample, rng in zip(samples, rngs, strict=True)]
+            images, seen = np.stack([sample.image for sample in samples]), samples
         files = [self.samples.data.images[i].path.name for i in indices]
-        return Batch(
-            np.stack([s.image for s in samples]), [s.boxes for s in samples], [s.labels for s in samples], files
-        )
+        return Batch(images, [one.boxes for one in seen], [one.labels for one in seen], files)
 
-    def _plain(self, index: int, side: int, rng: np.random.Generator) -> Sample:
-        return plain(self.samples[index], side, rng, self.settings.flip, self.preprocess.pad_value)
+    @property
+    def _later(self) -> bool:
+        return self._upload is not None and not self.settings.mixup and not any(self.settings.hsv)
 
-    def _augmented(self, index: int, pool: Indices, side: int, rng: np.random.Generator) -> Sample:
-        """The image, with others of the epoch's `pool` where the recipe wants them."""
+    def _layout(self, index: int, pool: Indices, side: int, rng: np.random.Generator, augment: bool) -> Layout:
+        """The image, moved at random, beside others of the epoch's `pool` in a mosaic; or as it is."""
         settings, pad = self.settings, self.preprocess.pad_value
+        if not augment:
+            return plain(self.samples[index], side, rng, settings.flip, pad)
         if rng.random() < settings.mosaic:
             four = [index, *pool[rng.integers(0, len(pool), 3)].tolist()]
-            sample = mosaic([self.samples[i] for i in four], side, rng, settings, pad)
-        else:
-            sample = affine(self.samples[index], side, rng, settings, pad)
+            return mosaic([self.samples[i] for i in four], side, rng, settings, pad)
+        return affine(self.samples[index], side, rng, settings, pad)
+
+    def _finished(self, sample: Sample, pool: Indices, rng: np.random.Generator) -> Sample:
+        """Blended with another image and coloured, where the recipe wants it."""
+        settings, pad = self.settings, self.preprocess.pad_value
         if settings.mixup and rng.random() < settings.mixup:
             sample = mixup(sample, self.samples[int(pool[rng.integers(len(pool))])], rng, settings, pad)
         return replace(sample, image=jittered(sample.image, rng, settings.hsv)) if any(settings.hsv) else sample

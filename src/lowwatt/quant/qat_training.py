@@ -114,6 +114,7 @@ class QatTask(Task):
 
     half = False  # float16 weights would round to other integers
     always_plain = True
+    graphs = False  # observers and freezing weights look at values
 
     def __init__(self, model: Model, recipe: Recipe, train: Any, val: Any, processes: Processes) -> None:
         self.recipe, self.processes, self.source, self.qat = recipe, processes, model, recipe.qat

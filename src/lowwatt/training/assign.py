@@ -70,8 +70,6 @@ def assign(predictions: Predictions, targets: Targets) -> Assignment:
     """Assign the boxes of a batch to anchors; images are independent of each other."""
     batch, boxes = targets.label.shape
     anchors = len(predictions.stride)
-    if boxes == 0:
-        return _empty(predictions)
     images = max(1, _CHUNK // (boxes * anchors))
     parts = [_assign(predictions, targets, slice(i, i + images)) for i in range(0, batch, images)]
     return Assignment(
@@ -81,21 +79,16 @@ def assign(predictions: Predictions, targets: Targets) -> Assignment:
     )
 
 
-def _empty(predictions: Predictions) -> Assignment:
-    zero = torch.zeros_like(predictions.obj, dtype=torch.float32)
-    return Assignment(zero.bool(), zero.long(), zero)
-
-
 def _assign(predictions: Predictions, targets: Targets, part: slice) -> Assignment:
     valid, label = targets.valid[part], targets.label[part]
     xyxy = targets.xyxy[part].to(predictions.xyxy.dtype).masked_fill(~valid[:, :, None], _FAR)
     near, inside = _geometry(predictions, xyxy)
-    at, real = _candidates((near | inside).any(1))  # the rest of the work is on these columns only
-    iou = pairwise_iou(xyxy, _columns(predictions.xyxy[part], at)).mul_(real[:, None])
-    cost = class_cost(_columns(predictions.cls[part], at), _columns(predictions.obj[part, :, None], at), label)
+    at, real = first_places((near | inside).any(1), near.shape[2])  # the rest of the work is on these columns only
+    iou = pairwise_iou(xyxy, columns(predictions.xyxy[part], at)).mul_(real[:, None])
+    cost = class_cost(columns(predictions.cls[part], at), columns(predictions.obj[part, :, None], at), label)
     cost -= IOU_WEIGHT * torch.log(iou + 1e-8)
     off_centre = (near & inside).logical_not_().gather(2, at[:, None].expand(-1, label.shape[1], -1))
-    cost.add_(off_centre, alpha=OUTSIDE).masked_fill_(~real[:, None], torch.inf)
+    cost.add_(off_centre, alpha=OUTSIDE).masked_fill_(~(real[:, None] & valid[:, :, None]), torch.inf)
     return _spread(_match(cost, iou, valid), at, len(predictions.stride))
 
 
@@ -109,14 +102,17 @@ def _geometry(predictions: Predictions, xyxy: Tensor) -> tuple[Tensor, Tensor]:
     return near.logical_and_((y - (top + bottom) / 2).abs_() < radius), inside
 
 
-def _candidates(candidate: Tensor) -> tuple[Tensor, Tensor]:
-    """Candidate anchors (B, A) as rising indices (B, K), padded to the most of any image, and which are real."""
-    most = max(1, int(candidate.sum(1).max()))
-    real, at = candidate.to(torch.uint8).sort(dim=1, descending=True, stable=True)
+def first_places(wanted: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    """Where `wanted` (B, A) is true, as rising indices (B, K), padded alike, and which of them are (B, K).
+
+    K is the most of any image; on a GPU, which would have to be waited for, the most that there can be, `limit`.
+    """
+    most = limit if wanted.is_cuda else max(1, int(wanted.sum(1).max()))
+    real, at = wanted.to(torch.uint8).sort(dim=1, descending=True, stable=True)
     return at[:, :most], real[:, :most].bool()
 
 
-def _columns(values: Tensor, at: Tensor) -> Tensor:
+def columns(values: Tensor, at: Tensor) -> Tensor:
     """(B, A, N) at anchors (B, K): (B, K, N)."""
     return values.gather(1, at[:, :, None].expand(-1, -1, values.shape[2]))
 
@@ -140,14 +136,10 @@ def _match(cost: Tensor, iou: Tensor, valid: Tensor) -> Assignment:
     wanted = iou.topk(count, dim=2).values.sum(2).int().clamp_(min=1) * valid  # (B, G)
     price, cheapest = cost.topk(count, dim=2, largest=False)
     rank = torch.arange(count, device=cost.device)
-    image, box, place = ((rank < wanted[:, :, None]) & price.isfinite()).nonzero(as_tuple=True)
-    anchor = cheapest[image, box, place]
-    takers = torch.zeros_like(cost[:, 0], dtype=torch.int32)
-    takers.index_put_((image, anchor), torch.ones_like(image, dtype=torch.int32), accumulate=True)
-    best = torch.zeros_like(takers, dtype=torch.long)
-    best[image, anchor] = box
-    image, anchor = (takers > 1).nonzero(as_tuple=True)
-    best[image, anchor] = cost[image, :, anchor].argmin(1)
+    taken = (rank < wanted[:, :, None]) & price.isfinite()
+    takes = torch.zeros_like(cost, dtype=torch.bool).scatter_(2, cheapest, taken)  # (B, G, K)
+    takers = takes.sum(1, dtype=torch.int32)  # (B, K)
+    best = torch.where(takers > 1, cost.argmin(1), takes.to(torch.uint8).argmax(1))
     positive = takers > 0
     return Assignment(positive, best, iou.gather(1, best[:, None]).squeeze(1) * positive)
 

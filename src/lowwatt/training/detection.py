@@ -15,7 +15,7 @@ from lowwatt.models.checkpoint import Model
 from lowwatt.models.reparam import expand
 from lowwatt.models.yolox import head_of, preprocess_of
 from lowwatt.recipe import Recipe
-from lowwatt.training.distill import Distiller
+from lowwatt.training.distill import Distiller, Watched
 from lowwatt.training.evaluate import predict
 from lowwatt.training.loss import detection_loss, flatten, pad_targets
 from lowwatt.training.processes import Processes
@@ -49,22 +49,21 @@ class DetectionTask(Task):
                 expand(module)
         return module
 
+    def learner(self, module: nn.Module) -> nn.Module:
+        """Beside a teacher, the network with its neck seen."""
+        return module if self.distiller is None else Watched(module)
+
     def loss(self, outputs: Any, images: Tensor, batch: Any, plain: bool) -> dict[str, Tensor]:
         """IoU, class and objectness losses per positive anchor; L1 in plain epochs."""
+        maps, features = (outputs, ()) if self.distiller is None else outputs
         targets = pad_targets(batch.boxes, batch.labels, images.device)
-        height, width = batch.images.shape[1:3]
-        predictions = flatten(outputs, (height, width), self.head.strides)
+        predictions = flatten(maps, (images.shape[2], images.shape[3]), self.head.strides)
         settings = self.recipe.train
         losses = detection_loss(predictions, targets, plain, settings.box_loss, settings.cls_loss, self.processes.share)
         parts = {"iou": losses.iou, "cls": losses.cls, "obj": losses.obj, "l1": losses.l1}
         if self.distiller is not None:
-            parts |= self.distiller.losses(images, predictions, plain)
+            parts |= self.distiller.losses(images, features, predictions, plain)
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
-
-    def begin_epoch(self, module: nn.Module, epoch: int) -> None:
-        """The teacher's eyes are on the network that learns, not on its average."""
-        if self.distiller is not None:
-            self.distiller.watch(module)
 
     def evaluate(self, module: nn.Module, processes: Processes) -> dict[str, float]:
         """AP50:95 and AP50; every process looks at its share of the images, the first one scores."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +16,25 @@ from lowwatt.training.processes import Processes
 from lowwatt.training.teacher import Lesson, Remembered, Teacher
 
 
+class Watched(nn.Module):
+    """A student whose neck is seen: its outputs, then what its neck gave, each NCHW. It owns nothing."""
+
+    def __init__(self, student: nn.Module) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Of images NCHW."""
+        seen: list[Tensor] = []
+        hook = self.student.neck.register_forward_hook(lambda module, inputs, outputs: seen.extend(outputs))
+        try:
+            return self.student(images), tuple(seen)
+        finally:
+            hook.remove()
+
+
 class Distiller:
-    """Watches a student's neck and compares each batch with the teacher's lesson on the same pixels."""
+    """Compares what a student gives for a batch with the teacher's lesson on the same pixels."""
 
     def __init__(
         self, settings: DistillSettings, labels: Sequence[str], strides: Sequence[int], processes: Processes
@@ -26,32 +42,24 @@ class Distiller:
         self.settings, self.strides, self.processes = settings, strides, processes
         self.teacher = Teacher(settings.teacher, labels, strides, processes.device)
         self.remembered = Remembered(self.teacher, int(settings.cache_gib * 2**30))
-        self._features: tuple[Tensor, ...] = ()
-        self._watched: nn.Module | None = None
 
-    def watch(self, module: nn.Module) -> None:
-        """See the neck's outputs in every forward pass of `module`. A copy of the module would carry the hook along."""
-        if self._watched is not module:
-            module.neck.register_forward_hook(self._see)
-            self._watched = module
-
-    def _see(self, module: nn.Module, inputs: Any, outputs: tuple[Tensor, ...]) -> None:
-        self._features = outputs
-
-    def losses(self, images: Tensor, student: Predictions, plain: bool) -> dict[str, Tensor]:
-        """Weighted losses `neck` and `logits` of the last forward pass, which was on these NCHW images."""
-        lesson = self.remembered(images) if plain else self.teacher(images)
+    def losses(
+        self, images: Tensor, features: Sequence[Tensor], student: Predictions, plain: bool
+    ) -> dict[str, Tensor]:
+        """Weighted losses `neck` and `logits` of what the student gave for these NCHW images, its neck's `features`."""
+        known = plain and not images.is_cuda  # to tell images apart takes longer than a GPU takes for the lesson
+        lesson = self.remembered(images) if known else self.teacher(images)
         zero = student.obj.new_zeros(())
         return {
-            "neck": self.settings.neck * self._neck(lesson) if self.settings.neck else zero,
+            "neck": self.settings.neck * self._neck(features, lesson) if self.settings.neck else zero,
             "logits": self.settings.logits * self._logits(student, lesson, images.shape[2:])
             if self.settings.logits
             else zero,
         }
 
-    def _neck(self, lesson: Lesson) -> Tensor:
+    def _neck(self, features: Sequence[Tensor], lesson: Lesson) -> Tensor:
         compare = NECK[self.settings.method]
-        pairs = zip(self._features, lesson.features, strict=True)
+        pairs = zip(features, lesson.features, strict=True)
         return torch.stack([compare(student.float(), _like(teacher, student)) for student, teacher in pairs]).sum()
 
     def _logits(self, student: Predictions, lesson: Lesson, side: Sequence[int]) -> Tensor:

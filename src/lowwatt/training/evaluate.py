@@ -11,11 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lowwatt.data.ahead import default_workers, in_order
 from lowwatt.data.coco import CocoData
 from lowwatt.evaluate.coco import Ap, coco_ap
 from lowwatt.letterbox import letterbox, read_image
 from lowwatt.models.checkpoint import Model
+from lowwatt.ranks import world
 from lowwatt.runtime.postprocess import Postprocessor
+from lowwatt.training.draw import sent
 from lowwatt.types import Array, DetectionHead, Detections, Letterbox, Preprocess
 
 
@@ -48,13 +51,16 @@ def run_split(
     """What a module gives for images, batch by batch, in evaluation mode; and where each image lies in the input."""
     training = module.training
     module.eval()
-    for start in range(0, len(files), batch):
-        part = files[start : start + batch]
+    parts = [(files[start : start + batch],) for start in range(0, len(files), batch)]
+
+    def read(part: Sequence[Path]) -> tuple[NDArray[np.uint8], list[Letterbox]]:
         inputs = [letterbox(read_image(file, preprocess.channels), preprocess) for file in part]
-        images = torch.from_numpy(np.stack([image for image, _ in inputs])).to(device)
+        return np.stack([image for image, _ in inputs]), [box for _, box in inputs]
+
+    for images, boxes in in_order(read, parts, default_workers(world())):
         with torch.inference_mode():
-            outputs = module(images.permute(0, 3, 1, 2).float())
-        yield outputs, [box for _, box in inputs]
+            outputs = module(sent(images, torch.device(device)).permute(0, 3, 1, 2).float())
+        yield outputs, boxes
     module.train(training)
 
 

@@ -9,11 +9,47 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lowwatt.errors import ToolError
+from lowwatt.training.processes import Processes
 
 _SHOWN = 4
 """Files of a batch that are named."""
+
+
+class LossReader:
+    """Means of the losses over the processes, as numbers; ToolError where they are none.
+
+    On a GPU those of a step are read in the next one: whoever waits for a step's own leaves the GPU without work.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self.processes, self.late = processes, processes.device.type == "cuda"
+        self._waiting: tuple[tuple[str, ...], Tensor, torch.cuda.Event | None, tuple[Any, ...]] | None = None
+
+    def __call__(self, losses: Mapping[str, Tensor], where: str, files: list[str], rate: float) -> dict[str, float]:
+        """What has become known: the losses of this step or, on a GPU, of the one before; nothing at its first."""
+        values = self.processes.mean(torch.stack([value.detach().float() for value in losses.values()]))
+        before = self.rest() if self.late else {}
+        event = None
+        if self.late:
+            values, event = values.to("cpu", non_blocking=True), torch.cuda.Event()
+            event.record()
+        self._waiting = tuple(losses), values, event, (where, files, rate)
+        return before if self.late else self.rest()
+
+    def rest(self) -> dict[str, float]:
+        """Of the step that has not been read yet, where there is one."""
+        if self._waiting is None:
+            return {}
+        names, values, event, told = self._waiting
+        self._waiting = None
+        if event is not None:
+            event.synchronize()
+        found = dict(zip(names, values.tolist(), strict=True))
+        check_finite(found, *told)
+        return found
 
 
 def check_finite(losses: Mapping[str, float], where: str, files: list[str], rate: float) -> None:

@@ -9,12 +9,12 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lowwatt import __version__
 from lowwatt.evaluate.train_page import TrainRecord, write_page
 from lowwatt.files import write_text
 from lowwatt.training.log import CsvLog
@@ -121,7 +121,7 @@ def environment(task: Task, processes: Processes) -> dict[str, str]:
         device = torch.cuda.get_device_name(processes.device)
     return {
         "command": " ".join(sys.argv),
-        "lowwatt": version("lowwatt"),
+        "lowwatt": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

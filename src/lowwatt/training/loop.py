@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from lowwatt.errors import ToolError
 from lowwatt.files import sweep
 from lowwatt.models.checkpoint import Model, load, save
 from lowwatt.recipe import Recipe, load_recipe
+from lowwatt.training.draw import Upload, sent
 from lowwatt.training.ema import Ema
-from lowwatt.training.guard import check_finite, memory_told
+from lowwatt.training.graphs import Graphs
+from lowwatt.training.guard import LossReader, memory_told
 from lowwatt.training.interrupt import Interruption
 from lowwatt.training.journal import Journal
 from lowwatt.training.log import Lines, Progress, Silent
@@ -57,7 +60,8 @@ def train(
     """
     settings = recipe if isinstance(recipe, Recipe) and not overrides else _load(recipe, overrides)
     splits = data if data is not None else open_splits(settings)
-    with _threads(settings.train.threads), torch.random.fork_rng(devices=[]):
+    quick = torch.backends.cudnn.flags(enabled=True, benchmark=True)  # the quickest of cuDNN's ways for each shape
+    with _threads(settings.train.threads), quick, torch.random.fork_rng(devices=[]):
         processes = Processes(settings.train)
         torch.manual_seed(settings.train.seed + processes.rank)  # dropout; a resumed run takes up the saved state
         task = make_task(settings, splits[0], splits[1], processes)
@@ -95,7 +99,13 @@ class Trainer:
         self.module.to(processes.device, memory_format=torch.channels_last)
         self.ema = Ema(self.module, self.settings.ema, self.settings.ema_ramp)
         optimizer = optimizer_of(task.groups(self.module), self.settings)
-        self.forward, self.optimizer = processes.setup(self.module, optimizer)
+        self.wrapped, self.optimizer = processes.setup(task.learner(self.module), optimizer)
+        self.forward: Callable[[Tensor], Any] = self.wrapped
+        if processes.device.type == "cuda":
+            self.loader.send(Upload(processes.device))
+            if processes.world == 1 and task.graphs and self.settings.cuda_graphs:
+                self.forward = Graphs(task.learner(self.module), processes.autocast)
+        self.reader = LossReader(processes)
         self.schedule = self.full_schedule = Schedule.of(self.settings, self.loader.batch, self.loader.steps)
         self.limit = TimeLimit(self.settings.minutes * 60) if self.settings.minutes else None
         self.epoch, self.step, self.elapsed, self.best = 0, 0, 0.0, -1.0
@@ -156,15 +166,15 @@ class Trainer:
         began = before = time.perf_counter()
         pixels, images, first = 0.0, 0, self.step
         for batch in self.loader.epoch(self.epoch, not plain, self.step):
-            losses = self._step(batch, plain)
-            self.sums = {name: self.sums.get(name, 0.0) + value for name, value in losses.items()}
-            pixels, images = pixels + batch.images[..., 0].size, images + len(batch.images)
+            self._add(self._step(batch, plain))
+            pixels, images = pixels + math.prod(batch.images.shape[:3]), images + len(batch.images)
             now = time.perf_counter()
             self.elapsed, before = self.elapsed + now - before, now
             if self.epoch == 0 and self.step == _TRIAL_STEPS + 1:
                 self._plan(pixels * self.processes.world, now - began, 0)
             if self.step < self.loader.steps:
                 self._save_in_time()
+        self._add(self.reader.rest())
         seconds = time.perf_counter() - began
         if not plain and first == 0:
             self._plan(pixels * self.processes.world, seconds, self.epoch + 1)
@@ -196,17 +206,20 @@ class Trainer:
             group["lr"] = rate * group.get("factor", 1.0)
         with memory_told(batch, lambda part: self._backward(part, plain)):
             losses = self._backward(batch, plain)
-        values = self._values(losses)
-        check_finite(values, f"epoch {self.epoch + 1}, step {self._done + 1}", list(batch.files), rate)
+        values = self.reader(losses, f"epoch {self.epoch + 1}, step {self._done + 1}", list(batch.files), rate)
         if self.settings.clip:
-            self.processes.fabric.clip_gradients(self.forward, self.optimizer, max_norm=self.settings.clip)
+            self.processes.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=self.settings.clip)
         self.optimizer.step()
         self.task.after_step()
         self.ema.update(self.module)
         self.step += 1
         best = {self.task.metrics[0]: self.best} if self.best >= 0 else {}
-        self._tell(loss=values["loss"], lr=rate, **best)
+        known = {"loss": values["loss"]} if values else {}
+        self._tell(**known, lr=rate, **best)
         return values
+
+    def _add(self, losses: Mapping[str, float]) -> None:
+        self.sums |= {name: self.sums.get(name, 0.0) + value for name, value in losses.items()}
 
     def _backward(self, batch: Batch, plain: bool) -> dict[str, Tensor]:
         """Losses of a batch, their gradients in the module's parameters."""
@@ -217,13 +230,8 @@ class Trainer:
         return losses
 
     def _pixels(self, batch: Batch) -> Tensor:
-        images = torch.from_numpy(batch.images).to(self.processes.device, non_blocking=True).permute(0, 3, 1, 2).float()
-        return images.contiguous(memory_format=torch.channels_last)
-
-    def _values(self, losses: dict[str, Tensor]) -> dict[str, float]:
-        """Means over the processes, in one transfer."""
-        values = self.processes.mean(torch.stack([value.detach().float() for value in losses.values()]))
-        return dict(zip(losses, values.tolist(), strict=True))
+        images = batch.images if isinstance(batch.images, Tensor) else sent(batch.images, self.processes.device)
+        return images.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
 
     def _save_in_time(self) -> None:
         """Save where the last save is `save_minutes` ago, and where the user wants to stop."""
@@ -292,6 +300,7 @@ class Trainer:
         return {"epoch": self.epoch, "epochs": self.schedule.epochs, **metrics}
 
     def _save(self) -> None:
+        self._add(self.reader.rest())  # weights that a loss has spoilt are not kept
         random = self.processes.gather(random_state())
         if self.journal is not None:
             save_state(self.out / "last.ckpt", self._state(random, self.journal.rows))

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from lowwatt.training.assign import Assignment, Predictions, Targets, assign
+from lowwatt.training.assign import CANDIDATES, Assignment, Predictions, Targets, assign, columns, first_places
+from lowwatt.training.draw import sent
 
 BOX_LOSS_WEIGHT = 5.0
 _LOG_SIZE_LIMIT = 12.0  # exp(12) strides is beyond every image; a wild start cannot overflow
@@ -68,14 +69,14 @@ def anchor_points(side: tuple[int, int], strides: Sequence[int], device: torch.d
 def pad_targets(
     boxes: Sequence[NDArray[np.float32]], labels: Sequence[NDArray[np.int64]], device: torch.device
 ) -> Targets:
-    """Lists of boxes per image as padded tensors on the device."""
-    most = max(map(len, labels), default=0)
+    """Lists of boxes per image as padded tensors on the device; one box at least, valid or not."""
+    most = max(1, *map(len, labels))
     xyxy = np.zeros((len(boxes), most, 4), np.float32)
     label = np.zeros((len(boxes), most), np.int64)
     valid = np.zeros((len(boxes), most), np.bool_)
     for i, (box, of_box) in enumerate(zip(boxes, labels, strict=True)):
         xyxy[i, : len(box)], label[i, : len(box)], valid[i, : len(box)] = box, of_box, True
-    return Targets(*(torch.from_numpy(a).to(device, non_blocking=True) for a in (xyxy, label, valid)))
+    return Targets(sent(xyxy, device), sent(label, device), sent(valid, device))
 
 
 def detection_loss(
@@ -93,37 +94,67 @@ def detection_loss(
     where several processes share a batch.
     """
     matched = assign(predictions, targets)
+    learners = Learners.of(predictions, targets, matched)
     positives = matched.positive.sum()
     count = share(positives.float())
-    image, anchor = matched.positive.nonzero(as_tuple=True)
-    own = matched.box[image, anchor]
-    goal, label = targets.xyxy[image, own], targets.label[image, own]
-    box_loss = BOX_LOSS_WEIGHT * BOX_LOSSES[box](predictions.xyxy[image, anchor], goal).sum() / count
+    box_loss = BOX_LOSS_WEIGHT * learners.sum(BOX_LOSSES[box](learners.xyxy, learners.goal)) / count
     obj_loss = _cross_entropy(predictions.obj, matched.positive.float()) / count
-    cls_loss = _CLASS_LOSSES[cls](predictions, matched, image, anchor, label) / count
-    l1_loss = torch.zeros_like(box_loss)
-    if l1:
-        raw = raw_targets(goal, predictions.centre[anchor], predictions.stride[anchor])
-        l1_loss = (predictions.box[image, anchor] - raw).abs().sum() / count
+    cls_loss = _CLASS_LOSSES[cls](predictions, learners) / count
+    l1_loss = (
+        learners.sum((learners.box - learners.raw_goal).abs().sum(2)) / count if l1 else torch.zeros_like(box_loss)
+    )
     return Losses(box_loss + obj_loss + cls_loss + l1_loss, box_loss, cls_loss, obj_loss, l1_loss, positives)
 
 
-def _soft_cross_entropy(p: Predictions, matched: Assignment, image: Tensor, anchor: Tensor, label: Tensor) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Learners:
+    """The positive anchors of a batch, padded to one number K an image, with what they predict and are to predict.
+
+    anchor (B, K) and whether it is one, real (B, K); box (B, K, 4) as the network gives it and raw_goal as it should;
+    xyxy and goal (B, K, 4) in pixels; label (B, K); quality (B, K), the IoU reached, 0 where there is no anchor.
+    """
+
+    anchor: Tensor
+    real: Tensor
+    box: Tensor
+    xyxy: Tensor
+    goal: Tensor
+    raw_goal: Tensor
+    label: Tensor
+    quality: Tensor
+
+    @classmethod
+    def of(cls, p: Predictions, targets: Targets, matched: Assignment) -> Learners:
+        """No box takes more than CANDIDATES anchors."""
+        limit = min(len(p.stride), CANDIDATES * targets.label.shape[1])
+        anchor, real = first_places(matched.positive, limit)
+        own = matched.box.gather(1, anchor)
+        goal, label = columns(targets.xyxy, own), targets.label.gather(1, own)
+        raw_goal = raw_targets(goal, p.centre[anchor], p.stride[anchor])
+        quality = matched.iou.gather(1, anchor) * real
+        return cls(anchor, real, columns(p.box, anchor), columns(p.xyxy, anchor), goal, raw_goal, label, quality)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum of values (B, K) over those that are."""
+        return values.masked_fill(~self.real, 0).sum()
+
+
+def _soft_cross_entropy(p: Predictions, learners: Learners) -> Tensor:
     """Cross-entropy at the positive anchors; the label's target is the IoU reached."""
-    logits = p.cls[image, anchor].to(p.obj.dtype)
-    soft = torch.zeros_like(logits).scatter_(1, label[:, None], matched.iou[image, anchor][:, None])
-    return _cross_entropy(logits, soft)
+    logits = columns(p.cls, learners.anchor).to(p.obj.dtype)
+    soft = torch.zeros_like(logits).scatter_(2, learners.label[:, :, None], learners.quality[:, :, None])
+    return learners.sum(functional.binary_cross_entropy_with_logits(logits, soft, reduction="none").sum(2))
 
 
-def _quality_focal(p: Predictions, matched: Assignment, image: Tensor, anchor: Tensor, label: Tensor) -> Tensor:
+def _quality_focal(p: Predictions, learners: Learners) -> Tensor:
     """Quality focal loss at all anchors; the label's target is the IoU reached, 0 elsewhere."""
     logits = p.cls.to(p.obj.dtype)
-    quality = torch.zeros_like(logits)
-    quality[image, anchor, label] = matched.iou[image, anchor]
+    place = learners.anchor * logits.shape[2] + learners.label
+    quality = torch.zeros_like(logits).flatten(1).scatter_add_(1, place, learners.quality).view_as(logits)
     return quality_focal(logits, quality).sum()
 
 
-_CLASS_LOSSES: Mapping[str, Callable[[Predictions, Assignment, Tensor, Tensor, Tensor], Tensor]] = {
+_CLASS_LOSSES: Mapping[str, Callable[[Predictions, Learners], Tensor]] = {
     "bce": _soft_cross_entropy,
     "qfl": _quality_focal,
 }
@@ -140,27 +171,27 @@ def _cross_entropy(logits: Tensor, goal: Tensor) -> Tensor:
 
 
 def paired_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of corners (N, 4) with corners (N, 4), pair by pair: (N,)."""
+    """IoU of corners (..., 4) with corners (..., 4), pair by pair: (...)."""
     shared, union = _overlap(a, b)
     return shared / (union + 1e-8)
 
 
 def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Areas of intersection and union, pair by pair."""
-    low, high = torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:])
-    shared = (high - low).clamp(min=0).prod(1)
-    return shared, (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared
+    low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
+    shared = (high - low).clamp(min=0).prod(-1)
+    return shared, (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - shared
 
 
 def iou_loss(a: Tensor, b: Tensor) -> Tensor:
-    """1 - IoU² of corners (N, 4): (N,). No gradient where the boxes do not touch."""
+    """1 - IoU² of corners (..., 4): (...). No gradient where the boxes do not touch."""
     return 1 - paired_iou(a, b).square()
 
 
 def giou_loss(a: Tensor, b: Tensor) -> Tensor:
-    """1 - GIoU of corners (N, 4): (N,), 0 to 2; also draws boxes that do not touch (Rezatofighi et al., 2019)."""
+    """1 - GIoU of corners (..., 4): (...), 0 to 2; also draws boxes that do not touch (Rezatofighi et al., 2019)."""
     shared, union = _overlap(a, b)
-    hull = (torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])).prod(1)
+    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).prod(-1)
     return 1 - shared / (union + 1e-8) + (hull - union) / (hull + 1e-8)
 
 
@@ -168,7 +199,7 @@ BOX_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"iou": iou_loss,
 
 
 def raw_targets(xyxy: Tensor, centre: Tensor, stride: Tensor) -> Tensor:
-    """What the box output should say: offsets from the cell in strides, log sizes in strides. All (N, …)."""
-    step = stride[:, None]
-    middle, size = (xyxy[:, :2] + xyxy[:, 2:]) / 2, xyxy[:, 2:] - xyxy[:, :2]
-    return torch.cat((middle / step - (centre / step - 0.5), torch.log(size / step + 1e-8)), 1)
+    """What the box output should say (..., 4): offsets from the cell in strides, log sizes in strides."""
+    step = stride[..., None]
+    middle, size = (xyxy[..., :2] + xyxy[..., 2:]) / 2, xyxy[..., 2:] - xyxy[..., :2]
+    return torch.cat((middle / step - (centre / step - 0.5), torch.log(size / step + 1e-8)), -1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,6 +44,14 @@ class Processes:
         """Module whose gradients are averaged over the processes, and its optimizer."""
         wrapped, wrapped_optimizer = self.fabric.setup(module, optimizer)
         return wrapped, wrapped_optimizer
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """What a forward pass runs in that Fabric does not see, a CUDA graph's: casts are made anew each time."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        kind = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        cast: contextlib.AbstractContextManager[Any] = torch.autocast(self.device.type, kind, cache_enabled=False)
+        return cast
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean over the processes, without a gradient."""
@@ -97,6 +107,9 @@ def _fabric(device: str, precision: str, scaler: torch.amp.GradScaler, world: in
         plugin = MixedPrecision("bf16-mixed", device)
     elif precision == "fp16":
         plugin = MixedPrecision("16-mixed", device, scaler)
+    logging.getLogger("lightning_fabric").setLevel(
+        logging.WARNING
+    )  # advice on matrix products, which there are none of
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     strategy = "ddp" if world > 1 else "auto"
     fabric = Fabric(accelerator=device, devices=local, num_nodes=world // local, strategy=strategy, plugins=plugin)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,8 +29,8 @@ class Batch(Protocol):
     """images uint8 (N, side, side, C) and the files that they came from; what else there is, the task knows."""
 
     @property
-    def images(self) -> NDArray[np.uint8]:
-        """The pixels."""
+    def images(self) -> NDArray[np.uint8] | Tensor:
+        """The pixels, on a GPU where there is one."""
         ...
 
     @property
@@ -56,6 +56,10 @@ class Loader(Protocol):
         """Input pixels of an epoch, expected."""
         ...
 
+    def send(self, upload: Callable[[Any], Any]) -> None:
+        """Have the threads that make batches bring them to a GPU, by `upload`, too."""
+        ...
+
     def epoch(self, epoch: int, augment: bool, start: int = 0) -> Iterator[Any]:
         """This process's share of the epoch's batches, from step `start`."""
         ...
@@ -74,10 +78,16 @@ class Task(ABC):
     """Whether model.safetensors holds float16."""
     always_plain = False
     """Whether no epoch is augmented."""
+    graphs = True
+    """Whether the network does the same for every batch of a shape, so that a GPU can be told once."""
 
     @abstractmethod
     def build(self) -> nn.Module:
         """The network at its start, on the CPU."""
+
+    def learner(self, module: nn.Module) -> nn.Module:
+        """What is called in training, with `loss` reading what it gives; it shares all parameters with the network."""
+        return module
 
     @abstractmethod
     def loss(self, outputs: Any, images: Tensor, batch: Any, plain: bool) -> dict[str, Tensor]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lowwatt.errors import ToolError
 from lowwatt.ir import meta
 from lowwatt.ir.graph import Graph, Node
 from lowwatt.loading import load_with_head
 from lowwatt.quant.executor import TorchExecutor
+from lowwatt.training.graphs import Graphs
 from lowwatt.types import DetectionHead
 
 _CONVS = ("conv2d", "depthwise_conv2d")
@@ -45,15 +48,32 @@ class Teacher:
         if not isinstance(head, DetectionHead) or head.kind != "yolox" or tuple(head.strides) != tuple(strides):
             why = f"its strides must be {tuple(strides)}, its boxes YOLOX's"
             raise ToolError("this detector cannot teach YOLOX", where=file, why=why)
-        self.head, self.classes = head, _places(labels, meta.labels(self.graph), file)
-        self.neck = [neck_output(self.graph, triple) for triple in head.outputs]
-        constants = {t.name: torch.from_numpy(np.asarray(t.data)).to(device) for t in self.graph.constants()}
-        self.executor = TorchExecutor(self.graph, {}, constants)
-        self.colours = self.graph.tensor(self.graph.inputs[0]).shape[-1]
+        self.classes = _places(labels, meta.labels(self.graph), file)
+        network = _Network(self.graph, head, device)
+        self.ask: Callable[[Tensor], Any] = network
+        if device.type == "cuda":
+            self.ask = Graphs(network, contextlib.nullcontext)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Lesson:
-        """NCHW images, 0…255."""
+        """NCHW images, 0…255. On a GPU a lesson is overwritten by the next one."""
+        features, (cls, box, obj) = self.ask(images)
+        return Lesson(features, cls[..., self.classes].sigmoid(), obj[..., 0].sigmoid(), box)
+
+
+class _Network(nn.Module):
+    """A graph: images NCHW → neck features, NCHW, and raw (cls, box, obj), anchors of all strides in a row."""
+
+    def __init__(self, graph: Graph, head: DetectionHead, device: torch.device) -> None:
+        super().__init__()
+        self.input, self.head = graph.inputs[0], head
+        self.neck = [neck_output(graph, triple) for triple in head.outputs]
+        constants = {t.name: torch.from_numpy(np.asarray(t.data)).to(device) for t in graph.constants()}
+        self.executor = TorchExecutor(graph, {}, constants)
+        self.colours = graph.tensor(self.input).shape[-1]
+
+    def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """What the graph gives."""
         pixels = images.float().permute(0, 2, 3, 1)
         if pixels.shape[-1] != self.colours:
             pixels = pixels.expand(-1, -1, -1, self.colours) if self.colours == 3 else pixels.mean(-1, keepdim=True)
@@ -63,10 +83,9 @@ class Teacher:
             if name in self.neck:
                 seen[name] = value.permute(0, 3, 1, 2)
 
-        found = self.executor({self.graph.inputs[0]: pixels.contiguous()}, watch)
-        cls, box, obj = (torch.cat([found[t[kind]].flatten(1, 2) for t in self.head.outputs], 1) for kind in range(3))
-        features = tuple(seen[name] for name in self.neck)
-        return Lesson(features, cls[..., self.classes].sigmoid(), obj[..., 0].sigmoid(), box)
+        found = self.executor({self.input: pixels.contiguous()}, watch)
+        rows = (torch.cat([found[t[kind]].flatten(1, 2) for t in self.head.outputs], 1) for kind in range(3))
+        return tuple(seen[name] for name in self.neck), tuple(rows)
 
 
 class Remembered:
@@ -81,9 +100,7 @@ class Remembered:
 
     def __call__(self, images: Tensor) -> Lesson:
         """The lesson of NCHW images, float16 where it was kept."""
-        keys = [
-            hashlib.blake2b(image.to(torch.uint8).cpu().numpy().tobytes(), digest_size=16).digest() for image in images
-        ]
+        keys = [_key(image) for image in images]
         new = [i for i, key in enumerate(keys) if key not in self.kept]
         fresh = self.teacher(images[new]) if new else None
         rows = [self.kept.get(key) for key in keys]
