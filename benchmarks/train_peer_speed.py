@@ -20,15 +20,14 @@ from verdict import conclude
 from yolox_peer import arguments, changes, told, train_ours, train_peer
 
 BAR = 1.5
-ROUNDS = 3
 
 
 def main() -> int:
-    options, task = arguments(__doc__, size=160, width=0.25, epochs=3, batch=16, warmup=1, plain=1)
+    options, task = arguments(__doc__, size=160, width=0.25, epochs=3, batch=16, warmup=1, plain=1, seeds=[0, 1, 2])
     settings = changes(options.set)
     steps = str(task.epochs * 12)
     ours, peer = [], []
-    for seed in range(ROUNDS):
+    for seed in options.seeds:
         found = train_peer(options.peer, task, seed, "--cache", "--no-eval", "--max-steps", steps)
         peer.append(found["images_per_s"])
         ours.append(train_ours(task, seed, settings)[1])

@@ -7,15 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lowwatt.data.augment import (
-    affine,
-    clip_boxes,
-    mixup,
-    mosaic,
-    plain,
-    random_affine,
-    transform_boxes,
-)
+from lowwatt.data.augment import MIN_VISIBLE, Chances, clip_boxes, mixup, moved, plain, random_affines, transform_boxes
 from lowwatt.data.coco import read_coco
 from lowwatt.data.jitter import jittered
 from lowwatt.data.layout import Sample, drawn, warp
@@ -37,6 +29,18 @@ def _square(height: int, width: int, box: tuple[int, int, int, int], channels: i
     return Sample(image, np.array([box], np.float32), np.array([3]))
 
 
+def _chances(seed: int = 0, count: int = 1) -> Chances:
+    return Chances.draw(np.random.default_rng(seed), count)
+
+
+def _plain(sample: Sample, side: int, flip: float) -> Sample:
+    return drawn(plain([sample], side, _chances(), flip)[0])
+
+
+def _moved(samples: list[Sample], side: int, seed: int, settings: TrainSettings) -> Sample:
+    return drawn(moved([samples], side, _chances(seed), settings)[0])
+
+
 def _bright_box(image: np.ndarray) -> list[int]:
     rows, columns = np.flatnonzero(image.max((1, 2)) > 150), np.flatnonzero(image.max((0, 2)) > 150)
     return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
@@ -46,7 +50,7 @@ def _bright_box(image: np.ndarray) -> list[int]:
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_plain_keeps_the_box_on_its_object(channels: int, flip: float) -> None:
     sample = _square(60, 90, (10, 20, 40, 50), channels)
-    out = drawn(plain(sample, 180, np.random.default_rng(0), flip))
+    out = _plain(sample, 180, flip)
     assert out.image.shape == (180, 180, channels) and out.image.dtype == np.uint8
     expected = [180 - 80, 40, 180 - 20, 100] if flip else [20, 40, 80, 100]
     assert out.boxes[0].tolist() == expected
@@ -57,7 +61,7 @@ def test_plain_keeps_the_box_on_its_object(channels: int, flip: float) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_affine_keeps_the_box_around_its_object(seed: int) -> None:
     settings = TrainSettings(degrees=10, shear=2, translate=0.1, scale=(0.7, 1.2), flip=0.5)
-    out = drawn(affine(_square(80, 120, (50, 30, 70, 50)), 160, np.random.default_rng(seed), settings))
+    out = _moved([_square(80, 120, (50, 30, 70, 50))], 160, seed, settings)
     found = np.array(_bright_box(out.image), np.float32)
     assert np.abs(out.boxes[0] - found).max() < 2.5  # the corners of a turned square blur into the background
 
@@ -70,7 +74,7 @@ def test_mosaic_boxes_lie_on_their_objects(seed: int) -> None:
         *[_square(64, 64, (8, 8, 40, 40))] * 2,
     ]
     settings = TrainSettings(degrees=0, shear=0, translate=0.1, scale=(0.5, 1.5))
-    out = drawn(mosaic(samples, 128, np.random.default_rng(seed), settings))
+    out = _moved(samples, 128, seed, settings)
     assert len(out.boxes) == len(out.labels) <= 4
     covered = np.zeros((128, 128), bool)
     for left, top, right, bottom in np.rint(out.boxes).astype(int):
@@ -78,12 +82,13 @@ def test_mosaic_boxes_lie_on_their_objects(seed: int) -> None:
         assert inner.size == 0 or inner.min() > 150
         covered[max(top - 1, 0) : bottom + 1, max(left - 1, 0) : right + 1] = True
     outside = out.image[..., 0][~covered]
-    assert (outside > 150).mean() < 0.02  # only boxes that were cut to slivers are bright and unmarked
+    dropped, largest = 4 - len(out.boxes), (32 * 128 / 64 * 1.5) ** 2
+    assert (outside > 150).sum() <= dropped * MIN_VISIBLE * largest  # boxes cut to slivers are bright and unmarked
 
 
 def test_mosaic_without_movement_meets_in_the_middle_of_four() -> None:
     samples = [_square(64, 64, (0, 0, 64, 64), value=value) for value in (200, 210, 220, 230)]
-    out = drawn(mosaic(samples, 64, np.random.default_rng(1), STILL))
+    out = _moved(samples, 64, 1, STILL)
     values = {int(v) for v in np.unique(out.image)}
     assert values & {200, 210, 220, 230}
     for (left, top, right, bottom), value in zip(np.rint(out.boxes).astype(int), (200, 210, 220, 230), strict=False):
@@ -157,7 +162,7 @@ def test_an_empty_split_is_refused(split) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_mixup_keeps_both_images_boxes_on_their_objects(seed: int) -> None:
-    first = drawn(plain(_square(64, 64, (4, 4, 24, 24)), 64, np.random.default_rng(0), 0))
+    first = _plain(_square(64, 64, (4, 4, 24, 24)), 64, 0)
     out = mixup(first, _square(60, 90, (20, 10, 60, 50)), np.random.default_rng(seed), TrainSettings())
     assert out.image.shape == first.image.shape and out.image.dtype == np.uint8
     assert out.boxes[0].tolist() == [4, 4, 24, 24] and len(out.boxes) == len(out.labels) <= 2
@@ -181,7 +186,7 @@ def test_only_the_part_that_an_image_reaches_is_drawn(seed: int) -> None:
 
     rng = np.random.default_rng(seed)
     image = cv2.GaussianBlur(rng.integers(0, 256, (48, 80, 1), np.uint8), (5, 5), 0)[..., None]
-    matrix = random_affine(64, rng, TrainSettings()) @ np.array(
+    matrix = random_affines(64, Chances.draw(rng, 1), TrainSettings())[0] @ np.array(
         [[1.0, 0, rng.uniform(-90, 30)], [0, 1, -20], [0, 0, 1]]
     )
     half = np.array([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from lowwatt.data.ahead import THREADS, default_workers, in_order
-from lowwatt.data.augment import mosaic
+from lowwatt.data.augment import Chances, moved
 from lowwatt.data.balance import epoch_length, epoch_order, repeat_factors
 from lowwatt.data.cache import Decoded, InMemory, OnDisk, Samples
 from lowwatt.data.coco import CocoData, read_coco
@@ -84,10 +84,11 @@ def test_new_settings_change_nothing_by_default(split) -> None:
     order = np.random.default_rng((5, 2, 0)).permutation(len(split))
     files = [name for batch in _loader(split).epoch(0, True) for name in batch.files]
     assert files == [split.images[i].path.name for i in order[: len(files)]]
-    loader, rng = _loader(split), np.random.default_rng((5, 3, 0, int(order[0])))
-    rng.random()
-    four = [loader.samples[int(i)] for i in (order[0], *rng.integers(0, len(split), 3))]
-    expected = drawn(mosaic(four, 64, rng, loader.settings))
+    loader = _loader(split)
+    chances = Chances.draw(np.random.default_rng((5, 3, 0, 0)), loader.batch)
+    others = (chances.others[0] * len(split)).astype(int)
+    four = [loader.samples[int(i)] for i in (order[0], *others)]
+    expected = drawn(moved([four], 64, chances.part(slice(0, 1)), loader.settings)[0])
     assert np.array_equal(next(loader.epoch(0, True)).images[0], expected.image)
 
 
@@ -182,13 +183,13 @@ def test_opencv_keeps_to_one_thread_beside_workers_only(split) -> None:
 
 def test_waiting_is_measured_for_each_epoch(split, monkeypatch) -> None:
     loader = _loader(split, workers=1)
-    sample = TrainLoader._layout
+    sample = TrainLoader._layouts
 
     def slow(*args):
-        time.sleep(0.005)
+        time.sleep(0.02)
         return sample(*args)
 
-    monkeypatch.setattr(TrainLoader, "_layout", slow)
+    monkeypatch.setattr(TrainLoader, "_layouts", slow)
     list(loader.epoch(0, True))
     assert loader.waited > loader.steps * 4 * 0.004
     monkeypatch.undo()

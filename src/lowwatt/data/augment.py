@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,30 +17,56 @@ MIN_VISIBLE = 0.1  # share of a box's area that must be left after cropping (are
 MAX_ASPECT = 20.0  # slivers left by cropping (ar_thr)
 
 
-def plain(sample: Sample, side: int, rng: np.random.Generator, flip: float, pad_value: int = 0) -> Layout:
-    """Letterbox to (side, side), top left, and mirror with probability `flip`."""
-    return _combine([sample], letterbox_matrix(sample.image, side)[None], side, rng, flip, pad_value)
+@dataclass(frozen=True, slots=True)
+class Chances:
+    """What becomes of each of n images, as uniform numbers 0…1: mosaic, angle, scale and mirror (n,), others (n, 3),
+    centre, shear and move (n, 2).
+    """
+
+    mosaic: Matrix
+    others: Matrix
+    centre: Matrix
+    angle: Matrix
+    scale: Matrix
+    shear: Matrix
+    move: Matrix
+    mirror: Matrix
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, count: int) -> Chances:
+        """For `count` images."""
+        u = rng.random((count, 13))
+        return cls(u[:, 0], u[:, 1:4], u[:, 4:6], u[:, 6], u[:, 7], u[:, 8:10], u[:, 10:12], u[:, 12])
+
+    def part(self, which: slice) -> Chances:
+        """For some of the images."""
+        return Chances(*(getattr(self, field.name)[which] for field in fields(self)))
 
 
-def affine(sample: Sample, side: int, rng: np.random.Generator, settings: TrainSettings, pad_value: int = 0) -> Layout:
-    """Letterbox to the middle of (side, side), then a random affine map, then a random mirror."""
-    place = _shift(-side / 2, -side / 2) @ letterbox_matrix(sample.image, side)
-    return _combine([sample], (random_affine(side, rng, settings) @ place)[None], side, rng, settings.flip, pad_value)
+def plain(samples: Sequence[Sample], side: int, chances: Chances, flip: float, pad_value: int = 0) -> list[Layout]:
+    """Letterbox each image to (side, side), top left, and mirror it with probability `flip`."""
+    places = np.stack([letterbox_matrix(sample.image, side) for sample in samples])
+    return _combine([[sample] for sample in samples], places, side, chances.mirror < flip, pad_value)
 
 
-def mosaic(
-    samples: Sequence[Sample], side: int, rng: np.random.Generator, settings: TrainSettings, pad_value: int = 0
-) -> Layout:
-    """Four images around a random point of a canvas of twice the side, then a random affine crop of (side, side)."""
-    centre_x, centre_y = rng.uniform(0.5 * side, 1.5 * side, 2)
-    crop = random_affine(side, rng, settings) @ _shift(-side, -side)
-    places = []
-    for corner, sample in enumerate(samples):
-        scale = _scale(sample.image, side)
-        left = centre_x - (sample.image.shape[1] * scale if corner in (0, 2) else 0)
-        top = centre_y - (sample.image.shape[0] * scale if corner in (0, 1) else 0)
-        places.append(((scale, 0, left), (0, scale, top), (0, 0, 1)))
-    return _combine(samples, crop @ np.array(places), side, rng, settings.flip, pad_value)
+def moved(
+    rows: Sequence[Sequence[Sample]], side: int, chances: Chances, settings: TrainSettings, pad_value: int = 0
+) -> list[Layout]:
+    """A random affine crop of (side, side), then a random mirror, for each row: of one image, letterboxed to the
+    middle, or of four around a random point of a canvas of twice the side, a mosaic.
+    """
+    counts = np.array([len(row) for row in rows])
+    of, corner = np.repeat(np.arange(len(rows)), counts), np.concatenate([np.arange(count) for count in counts])
+    extent = np.array([sample.image.shape[1::-1] for row in rows for sample in row], np.float64)  # (width, height)
+    scale = side / extent.max(1)
+    ends = np.stack((corner % 2 == 0, corner < 2), 1)  # at the centre of the mosaic; the others begin there
+    of_four = (chances.centre[of] - 0.5) * side - ends * extent * scale[:, None]
+    places = np.zeros((len(of), 3, 3))
+    places[:, 0, 0] = places[:, 1, 1] = scale
+    places[:, :2, 2] = np.where((counts[of] > 1)[:, None], of_four, -side / 2)
+    places[:, 2, 2] = 1
+    maps = random_affines(side, chances, settings)[of] @ places
+    return _combine(rows, maps, side, chances.mirror < settings.flip, pad_value)
 
 
 def mixup(
@@ -58,7 +84,8 @@ def mixup(
     spare = [side - extent * scale for extent in (other.image.shape[1], other.image.shape[0])]
     left, top = (rng.uniform(min(0.0, room), max(0.0, room)) for room in spare)
     place = np.array([[scale, 0, left], [0, scale, top], [0, 0, 1]])
-    added = drawn(_combine([other], place[None], side, rng, settings.flip, pad_value))
+    mirror = np.array([rng.random() < settings.flip])
+    added = drawn(_combine([[other]], place[None], side, mirror, pad_value)[0])
     image = cv2.addWeighted(sample.image, 0.5, added.image, 0.5, 0).reshape(sample.image.shape)
     return Sample(image, np.concatenate((sample.boxes, added.boxes)), np.concatenate((sample.labels, added.labels)))
 
@@ -73,16 +100,19 @@ def _scale(image: Image, side: int) -> float:
     return Letterbox.fit((image.shape[0], image.shape[1]), (side, side)).scale
 
 
-def random_affine(side: int, rng: np.random.Generator, settings: TrainSettings) -> Matrix:
-    """Rotation, scale, shear and shift around the origin, then to the middle of (side, side)."""
-    angle = math.radians(rng.uniform(-settings.degrees, settings.degrees))
-    scale = rng.uniform(*settings.scale)
-    shear_x, shear_y = (math.tan(math.radians(a)) for a in rng.uniform(-settings.shear, settings.shear, 2))
-    move_x, move_y = rng.uniform(0.5 - settings.translate, 0.5 + settings.translate, 2) * side
-    cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
-    rotate = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
-    skew = np.array([[1, shear_x, 0], [shear_y, 1, 0], [0, 0, 1]])
-    return np.asarray(_shift(move_x, move_y) @ skew @ rotate)
+def random_affines(side: int, chances: Chances, settings: TrainSettings) -> Matrix:
+    """Rotation, scale, shear and shift around the origin, then to the middle of (side, side): (n, 3, 3)."""
+    angle = np.radians((2 * chances.angle - 1) * settings.degrees)
+    low, high = settings.scale
+    scale = low + (high - low) * chances.scale
+    shear_x, shear_y = np.tan(np.radians((2 * chances.shear - 1) * settings.shear)).T
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    maps = np.zeros((len(angle), 3, 3))
+    maps[:, 0, 0], maps[:, 0, 1] = cosine - shear_x * sine, sine + shear_x * cosine
+    maps[:, 1, 0], maps[:, 1, 1] = shear_y * cosine - sine, shear_y * sine + cosine
+    maps[:, :2, 2] = (0.5 + (2 * chances.move - 1) * settings.translate) * side
+    maps[:, 2, 2] = 1
+    return maps
 
 
 def transform_boxes(boxes: Corners, matrix: Matrix) -> Corners:
@@ -105,16 +135,25 @@ def clip_boxes(boxes: Corners, side: int) -> tuple[Corners, NDArray[np.bool_]]:
 
 
 def _combine(
-    samples: Sequence[Sample], matrices: Matrix, side: int, rng: np.random.Generator, flip: float, pad_value: int
-) -> Layout:
-    """Each image by its matrix (N, 3, 3) on one canvas (side, side), mirrored or not, the boxes with it."""
-    maps = np.array([[-1.0, 0, side], [0, 1, 0], [0, 0, 1]]) @ matrices if rng.random() < flip else matrices
-    of_box = np.repeat(maps, [len(sample.boxes) for sample in samples], 0)
-    boxes = np.concatenate([sample.boxes for sample in samples])
-    cut, keep = clip_boxes(transform_boxes(boxes, of_box), side)
-    labels = np.concatenate([sample.labels for sample in samples])[keep]
-    return Layout([sample.image for sample in samples], maps, side, pad_value, cut[keep], labels)
-
-
-def _shift(x: float, y: float) -> Matrix:
-    return np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]])
+    rows: Sequence[Sequence[Sample]], maps: Matrix, side: int, mirror: NDArray[np.bool_], pad_value: int
+) -> list[Layout]:
+    """The images of each row by their maps (all images, 3, 3) on one canvas (side, side), mirrored where `mirror`
+    (rows,) says so, the boxes with them.
+    """
+    counts = [len(row) for row in rows]
+    turned = np.repeat(mirror, counts)
+    maps[turned, 0] *= -1
+    maps[turned, 0, 2] += side
+    samples = [sample for row in rows for sample in row]
+    boxes_of = [len(sample.boxes) for sample in samples]
+    moved_boxes = transform_boxes(np.concatenate([sample.boxes for sample in samples]), np.repeat(maps, boxes_of, 0))
+    cut, keep = clip_boxes(moved_boxes, side)
+    labels = np.concatenate([sample.labels for sample in samples])
+    layouts, first, begin = [], 0, 0
+    for row in rows:
+        last, end = first + len(row), begin + sum(len(sample.boxes) for sample in row)
+        seen = keep[begin:end]
+        images = [sample.image for sample in row]
+        layouts.append(Layout(images, maps[first:last], side, pad_value, cut[begin:end][seen], labels[begin:end][seen]))
+        first, begin = last, end
+    return layouts

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowwatt.data.augment import affine, mixup, mosaic, plain
+from lowwatt.data.augment import Chances, mixup, moved, plain
 from lowwatt.data.balance import epoch_length, epoch_order, repeat_factors
 from lowwatt.data.batches import Batches
 from lowwatt.data.cache import Samples, open_source
@@ -70,28 +70,28 @@ class TrainLoader(Batches[Batch]):
         return self.steps * self.batch * sum(side * side for side in sides) / len(sides)
 
     def jobs(self, epoch: int, augment: bool, start: int) -> Iterator[tuple[object, ...]]:
-        """(epoch, side, this process's images, how often each came before, images to mix in, augment) of each step."""
+        """(epoch, step, side, this process's images, images to mix in, augment) of each step."""
         order = epoch_order(self._factors, np.random.default_rng((self.settings.seed, 2, epoch)))
-        before, pool = _repetitions(order), np.sort(order)
+        pool = np.sort(order)
         for step in range(start, self.steps):
             mine = slice(step * self.batch + self.rank, (step + 1) * self.batch, self.world)
-            yield epoch, self.side(epoch, step, augment), order[mine], before[mine], pool, augment
+            yield epoch, step, self.side(epoch, step, augment), order[mine], pool, augment
 
     def make(self, *job: Any) -> Batch:
         """One batch, of what `jobs` gives."""
-        epoch, side, indices, before, pool, augment = job
-        keys = [(index, *((times,) if times else ())) for index, times in zip(indices.tolist(), before, strict=True)]
-        rngs = [np.random.default_rng((self.settings.seed, 3, epoch, *key)) for key in keys]
-        layouts = [self._layout(key[0], pool, side, rng, augment) for key, rng in zip(keys, rngs, strict=True)]
+        epoch, step, side, indices, pool, augment = job
+        rng = np.random.default_rng((self.settings.seed, 3, epoch, step))
+        chances = Chances.draw(rng, self.batch).part(slice(self.rank, None, self.world))
+        layouts = self._layouts(indices, pool, side, chances, augment)
         images: NDArray[np.uint8] | Layouts
         seen: Sequence[Layout | Sample] = layouts
         if self._later:
             images = Layouts.of(layouts)
         else:
-            samples = [drawn(layout) for layout in layouts]
+            seen = samples = [drawn(layout) for layout in layouts]
             if augment:
-                samples = [self._finished(sample, pool, rng) for sample, rng in zip(samples, rngs, strict=True)]
-            images, seen = np.stack([sample.image for sample in samples]), samples
+                seen = samples = self._finished(samples, pool, (self.settings.seed, 4, epoch, step))
+            images = np.stack([sample.image for sample in samples])
         files = [self.samples.data.images[i].path.name for i in indices]
         return Batch(images, [one.boxes for one in seen], [one.labels for one in seen], files)
 
@@ -99,33 +99,30 @@ class TrainLoader(Batches[Batch]):
     def _later(self) -> bool:
         return self._upload is not None and not self.settings.mixup and not any(self.settings.hsv)
 
-    def _layout(self, index: int, pool: Indices, side: int, rng: np.random.Generator, augment: bool) -> Layout:
-        """The image, moved at random, beside others of the epoch's `pool` in a mosaic; or as it is."""
+    def _layouts(self, indices: Indices, pool: Indices, side: int, chances: Chances, augment: bool) -> list[Layout]:
+        """The images, moved at random, beside others of the epoch's `pool` in mosaics; or as they are."""
         settings, pad = self.settings, self.preprocess.pad_value
+        own = [self.samples[index] for index in indices.tolist()]
         if not augment:
-            return plain(self.samples[index], side, rng, settings.flip, pad)
-        if rng.random() < settings.mosaic:
-            four = [index, *pool[rng.integers(0, len(pool), 3)].tolist()]
-            return mosaic([self.samples[i] for i in four], side, rng, settings, pad)
-        return affine(self.samples[index], side, rng, settings, pad)
+            return plain(own, side, chances, settings.flip, pad)
+        others = pool[(chances.others * len(pool)).astype(np.int64)].tolist()
+        rows = [
+            [sample, *map(self.samples.__getitem__, three)] if chance < settings.mosaic else [sample]
+            for sample, three, chance in zip(own, others, chances.mosaic.tolist(), strict=True)
+        ]
+        return moved(rows, side, chances, settings, pad)
 
-    def _finished(self, sample: Sample, pool: Indices, rng: np.random.Generator) -> Sample:
-        """Blended with another image and coloured, where the recipe wants it."""
+    def _finished(self, samples: list[Sample], pool: Indices, key: tuple[int, ...]) -> list[Sample]:
+        """Blended with other images and coloured, where the recipe wants it."""
         settings, pad = self.settings, self.preprocess.pad_value
-        if settings.mixup and rng.random() < settings.mixup:
-            sample = mixup(sample, self.samples[int(pool[rng.integers(len(pool))])], rng, settings, pad)
-        return replace(sample, image=jittered(sample.image, rng, settings.hsv)) if any(settings.hsv) else sample
-
-
-def _repetitions(order: Indices) -> Indices:
-    """For each place of `order`, how often its index stood there before.
-
-    >>> _repetitions(np.array([2, 0, 2, 1, 2])).tolist()
-    [0, 0, 1, 0, 2]
-    """
-    sorted_places = np.argsort(order, kind="stable")
-    values = order[sorted_places]
-    first = np.searchsorted(values, values)
-    before = np.empty_like(order)
-    before[sorted_places] = np.arange(len(order)) - first
-    return before
+        if not settings.mixup and not any(settings.hsv):
+            return samples
+        found = []
+        for place, sample in enumerate(samples):
+            rng = np.random.default_rng((*key, self.rank + place * self.world))
+            if rng.random() < settings.mixup:
+                sample = mixup(sample, self.samples[int(pool[rng.integers(len(pool))])], rng, settings, pad)
+            if any(settings.hsv):
+                sample = replace(sample, image=jittered(sample.image, rng, settings.hsv))
+            found.append(sample)
+        return found

@@ -40,7 +40,7 @@ class Distiller:
         self, settings: DistillSettings, labels: Sequence[str], strides: Sequence[int], processes: Processes
     ) -> None:
         self.settings, self.strides, self.processes = settings, strides, processes
-        self.teacher = Teacher(settings.teacher, labels, strides, processes.device)
+        self.teacher = Teacher(settings.teacher, labels, strides, processes.device, processes.graphs)
         self.remembered = Remembered(self.teacher, int(settings.cache_gib * 2**30))
 
     def losses(

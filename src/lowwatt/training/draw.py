@@ -22,7 +22,7 @@ class Upload:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.stream, self.reader = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+        self.stream, self.reader = torch.cuda.Stream(device, priority=-1), torch.cuda.current_stream(device)
 
     def __call__(self, batch: Any) -> Any:
         """The same batch with its images there; they are whole when it is given."""

@@ -63,7 +63,7 @@ class Journal:
     def step(self, done: int, info: Mapping[str, Any]) -> None:
         """A step is over; `info` is what progress is told."""
         if self._board is not None and done % STEPS == 0:
-            for name in ("loss", "lr"):
+            for name in {"loss", "lr"} & info.keys():
                 self._board.add_scalar(f"step/{name}", info[name], done)
         if time.monotonic() - self._written >= STATUS_SECONDS:
             spent = time.monotonic() - self._began

@@ -60,8 +60,7 @@ def train(
     """
     settings = recipe if isinstance(recipe, Recipe) and not overrides else _load(recipe, overrides)
     splits = data if data is not None else open_splits(settings)
-    quick = torch.backends.cudnn.flags(enabled=True, benchmark=True)  # the quickest of cuDNN's ways for each shape
-    with _threads(settings.train.threads), quick, torch.random.fork_rng(devices=[]):
+    with _threads(settings.train.threads), torch.random.fork_rng(devices=[]):
         processes = Processes(settings.train)
         torch.manual_seed(settings.train.seed + processes.rank)  # dropout; a resumed run takes up the saved state
         task = make_task(settings, splits[0], splits[1], processes)
@@ -103,8 +102,8 @@ class Trainer:
         self.forward: Callable[[Tensor], Any] = self.wrapped
         if processes.device.type == "cuda":
             self.loader.send(Upload(processes.device))
-            if processes.world == 1 and task.graphs and self.settings.cuda_graphs:
-                self.forward = Graphs(task.learner(self.module), processes.autocast)
+        if processes.graphs and task.graphs:
+            self.forward = Graphs(task.learner(self.module), processes.autocast)
         self.reader = LossReader(processes)
         self.schedule = self.full_schedule = Schedule.of(self.settings, self.loader.batch, self.loader.steps)
         self.limit = TimeLimit(self.settings.minutes * 60) if self.settings.minutes else None

@@ -34,6 +34,7 @@ class Processes:
         self.fabric = _fabric(device.type, self.precision, self.scaler, self.world)
         self.rank: int = self.fabric.global_rank
         self.device: torch.device = self.fabric.device
+        self.graphs = self.device.type == "cuda" and self.world == 1 and settings.cuda_graphs
 
     @property
     def first(self) -> bool:

@@ -39,10 +39,12 @@ class Teacher:
     """A YOLOX-like detector from a file: .safetensors, .lwg or .onnx, of any width, colour or gray.
 
     It runs at the student's size on the student's pixels; gray ones stand three times for a colour teacher. `classes`
-    are the places of the student's classes among the teacher's, by name.
+    are the places of the student's classes among the teacher's, by name. `graphs`: it runs as CUDA graphs.
     """
 
-    def __init__(self, file: str, labels: Sequence[str], strides: Sequence[int], device: torch.device) -> None:
+    def __init__(
+        self, file: str, labels: Sequence[str], strides: Sequence[int], device: torch.device, graphs: bool = False
+    ) -> None:
         self.graph, _ = load_with_head(file)
         head = meta.head(self.graph)
         if not isinstance(head, DetectionHead) or head.kind != "yolox" or tuple(head.strides) != tuple(strides):
@@ -51,12 +53,12 @@ class Teacher:
         self.classes = _places(labels, meta.labels(self.graph), file)
         network = _Network(self.graph, head, device)
         self.ask: Callable[[Tensor], Any] = network
-        if device.type == "cuda":
+        if graphs:
             self.ask = Graphs(network, contextlib.nullcontext)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Lesson:
-        """NCHW images, 0…255. On a GPU a lesson is overwritten by the next one."""
+        """NCHW images, 0…255. With CUDA graphs a lesson is overwritten by the next one."""
         features, (cls, box, obj) = self.ask(images)
         return Lesson(features, cls[..., self.classes].sigmoid(), obj[..., 0].sigmoid(), box)
 
