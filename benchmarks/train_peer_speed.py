@@ -1,8 +1,9 @@
 """Images a processor second of our whole training loop against the peer's, on one machine, in turn, one thread each.
 
-Both read bccd, keep its images in memory, apply mosaic and affine in the training process, and train the same network
-in float32; start-up, the first reading of the images and evaluation are left out. `--set precision=bf16` lets ours use
-what the peer has not on a CPU; the line then says so.
+Both read bccd, keep its images in memory, apply mosaic and affine in the training process, and train the same network;
+start-up, the first reading of the images and evaluation are left out. Each computes as it does by default: the peer in
+float32 on a CPU, ours in bfloat16 where the processor can; `--set precision=fp32` compares like with like, and the line
+then says so.
 
     python benchmarks/train_peer_speed.py --peer FOLDER [--size 320 --width 0.375]
     python benchmarks/train_peer_speed.py --peer FOLDER --device cuda --data coco_mini_person --size 320 --width 0.375 \

@@ -23,7 +23,14 @@ from verdict import conclude
 
 RECIPE = ["model.width=0.125", "model.size=96", "data.sample_train=160", "data.sample_val=8", "data.sample_size=96"]
 RECIPE += ["train.epochs=3", "train.batch=8", "train.plain_epochs=1", "train.optimizer=adamw", "train.eval_every=1"]
-RECIPE += ["train.device=cpu", "train.threads=1", "train.save_minutes=0.005", "train.workers=1", "quant.images=8"]
+RECIPE += [
+    "train.device=cpu",
+    "train.precision=fp32",
+    "train.threads=1",
+    "train.save_minutes=0.005",
+    "train.workers=1",
+    "quant.images=8",
+]
 
 
 def command(out: Path, processes: int, resume: bool = False) -> list[str]:

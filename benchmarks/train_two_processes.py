@@ -40,7 +40,15 @@ def run_here(data: Path, out: Path) -> None:
         update={
             "model": recipe.model.model_copy(update={"size": SIZE, "init": str(DETECTOR)}),
             "train": type(recipe.train)(
-                epochs=1, batch=BATCH, lr=1e-3, warmup_epochs=0, plain_epochs=0, mosaic=0.5, device="cpu", threads=1
+                epochs=1,
+                batch=BATCH,
+                lr=1e-3,
+                warmup_epochs=0,
+                plain_epochs=0,
+                mosaic=0.5,
+                device="cpu",
+                precision="fp32",
+                threads=1,
             ),
         }
     )

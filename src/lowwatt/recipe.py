@@ -113,7 +113,9 @@ class TrainSettings(_Settings):
     tensorboard: bool = Field(True, description="write events for TensorBoard, where it is installed")
     threads: int = Field(0, ge=0, description="CPU threads of torch; 0: as torch chooses")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 where the processor or GPU computes in it; else fp16 on a GPU, fp32 on a CPU"
+    )
     cuda_graphs: bool = Field(
         True, description="on one GPU: record a step's kernels once and replay them; takes memory for each size"
     )

@@ -64,7 +64,10 @@ def data(folder: Path) -> tuple[CocoData, CocoData]:
 def recipe_of(**settings) -> Recipe:
     base = {"epochs": 3, "batch": 4, "plain_epochs": 1, "warmup_epochs": 1, "eval_every": 2, "threads": 1, "seed": 3}
     return Recipe.model_validate(
-        {"model": {"width": 0.125, "size": 64}, "train": {**base, "ema_ramp": 10, "device": "cpu", **settings}}
+        {
+            "model": {"width": 0.125, "size": 64},
+            "train": {**base, "ema_ramp": 10, "device": "cpu", "precision": "fp32", **settings},
+        }
     )
 
 

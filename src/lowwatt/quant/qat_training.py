@@ -104,6 +104,7 @@ def qat_recipe(recipe: Recipe, settings: QatSettings) -> Recipe:
         "eval_every": 1,
         "norm_images": 0,
         "minutes": 0.0,
+        "precision": "fp32",  # rounding to a target's steps needs more digits than bf16 has
     }
     train = recipe.train.model_copy(update=changes)
     return recipe.model_copy(update={"train": train, "distill": DistillSettings(), "qat": settings})

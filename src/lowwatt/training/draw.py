@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lowwatt.data.layout import Layouts
+from lowwatt.errors import ToolError
 
 CAPTURE = threading.Lock()
 """Held by whoever asks a GPU for memory in a thread of its own; a CUDA graph is captured while nobody does."""
@@ -25,16 +26,23 @@ class Upload:
         self.stream, self.reader = torch.cuda.Stream(device, priority=-1), torch.cuda.current_stream(device)
 
     def __call__(self, batch: Any) -> Any:
-        """The same batch with its images there; they are whole when it is given."""
-        with CAPTURE, torch.cuda.stream(self.stream):
-            images = drawn(batch.images, self.device) if isinstance(batch.images, Layouts) else self._sent(batch.images)
-            images.record_stream(self.reader)
-            done = self.stream.record_event()
+        """The same batch with its images there, whole. ToolError where the GPU's memory does not take them."""
+        try:
+            with CAPTURE, torch.cuda.stream(self.stream):
+                images = on_device(batch.images, self.device)
+                images.record_stream(self.reader)
+                done = self.stream.record_event()
+        except torch.OutOfMemoryError:
+            count = len(batch.images)
+            what, why = f"out of memory with {count} images a step", "the images alone do not fit on the GPU any more"
+            raise ToolError(what, where="train.batch", why=why, hint="lower train.batch") from None
         done.synchronize()
         return replace(batch, images=images)
 
-    def _sent(self, images: NDArray[np.uint8]) -> Tensor:
-        return sent(images, self.device)
+
+def on_device(images: NDArray[np.uint8] | Layouts, device: torch.device) -> Tensor:
+    """Images of a batch on a device, drawn there where they are not drawn yet."""
+    return drawn(images, device) if isinstance(images, Layouts) else sent(images, device)
 
 
 def sent(array: NDArray[Any], device: torch.device) -> Tensor:

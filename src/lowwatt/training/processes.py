@@ -95,7 +95,15 @@ def _device(settings: TrainSettings) -> torch.device:
 def _precision(settings: TrainSettings, device: torch.device) -> str:
     if settings.precision != "auto":
         return settings.precision
-    return "fp32" if device.type == "cpu" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if device.type == "cpu":
+        return "bf16" if _computes_bf16() else "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def _computes_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 itself; one that does not is ten times slower with it."""
+    known = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return any(ask() for ask in known if ask is not None)
 
 
 def _fabric(device: str, precision: str, scaler: torch.amp.GradScaler, world: int) -> Fabric:
