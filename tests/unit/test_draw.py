@@ -44,7 +44,7 @@ def test_mosaics_and_single_images_in_one_batch(channels: int, pad: int) -> None
 
 
 def _edges(layout) -> np.ndarray:
-    """Pixels near the edge of one of the images, seen or not: half a pixel of it, or of the input, and a little more."""
+    """Pixels near the edge of one of the images, seen or not: half a pixel of it or of the input, and some more."""
     y, x = np.mgrid[: layout.side, : layout.side] + 0.5
     edge = np.zeros((layout.side, layout.side), bool)
     for image, matrix in zip(layout.images, layout.maps, strict=True):

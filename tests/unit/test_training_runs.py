@@ -108,6 +108,24 @@ def test_a_run_killed_at_any_step_ends_as_if_it_had_not_been(tmp_path: Path, dat
     assert losses[0] == losses[1]
 
 
+def test_losses_read_a_step_late_are_the_same_losses(tmp_path: Path, data, whole: Path) -> None:
+    """As on a GPU; a loss that is no number still ends the run before the weights that it spoilt are saved."""
+    recipe = recipe_of(save_minutes=0)
+    processes = Processes(recipe.train)
+    trainer = Trainer(DetectionTask(recipe, *data, processes), processes, tmp_path / "a", Silent())
+    trainer.reader.late = True
+    run(trainer, resume=False)
+    assert same_weights(whole, tmp_path / "a")
+    losses = [[row["loss"] for row in read_log(out / "log.csv")] for out in (whole, tmp_path / "a")]
+    assert losses[0] == losses[1]
+    spoilt = Trainer(DetectionTask(recipe, *data, processes), processes, tmp_path / "b", Silent())
+    spoilt.reader.late = True
+    spoilt.task.loss = lambda *a: {"loss": next(spoilt.module.parameters()).sum() * torch.nan}  # type: ignore[method-assign]
+    with pytest.raises(ToolError, match="the loss became"):
+        run(spoilt, resume=False)
+    assert not (tmp_path / "b/last.ckpt").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_the_step_it_came_in(tmp_path: Path, data, whole: Path, number: int) -> None:
     before = signal.getsignal(number)

@@ -47,6 +47,11 @@ RANKED = 4
 JUDGED = 16
 """Calibration images on which a step is judged."""
 
+ALIKE = 1.0
+"""dB of signal to noise within which the loss judges a step. It tells accuracy better where a network sees what the
+float one sees; where it sees next to nothing, it does not (docs/log.md).
+"""
+
 Progress = Callable[[str, float], None]
 """Told the step's name and its share done, 0…1."""
 
@@ -246,7 +251,8 @@ def run_steps(work: Work, effort: str) -> None:
         work.progress(step.__name__, 0.0)
         found = step(work)
         snr, loss = judge(found)
-        nearer = loss <= best_loss if step is tune_outputs else snr >= best_snr  # tuning cares for the loss alone
+        alike = step is tune_outputs or abs(snr - best_snr) < ALIKE  # tuning cares for the loss alone
+        nearer = loss <= best_loss if alike else snr > best_snr
         kept = nearer or step is allocate_bits  # that one is asked for, and costs
         if kept:
             work.state, best_snr, best_loss = found, snr, loss

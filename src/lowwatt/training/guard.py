@@ -33,7 +33,7 @@ class LossReader:
         values = self.processes.mean(torch.stack([value.detach().float() for value in losses.values()]))
         before = self.rest() if self.late else {}
         event = None
-        if self.late:
+        if values.is_cuda:
             values, event = values.to("cpu", non_blocking=True), torch.cuda.Event()
             event.record()
         self._waiting = tuple(losses), values, event, (where, files, rate)
