@@ -1,9 +1,9 @@
 """Processor time of one whole training step of YOLOX-FPGA: width .375, 320 pixels, batch 8, bf16, one thread.
 
 The step is that of the training loop: images to float, forward under autocast, simOTA and losses, backward, optimiser
-(SGD with Nesterov momentum), averaging. Seven boxes an image, 80 classes. Median of some steps; the float32 step and
-the parts of the bf16 step are for the record, and so is the least time that its convolutions (forward, and two backward)
-could take on this processor: at the rate of its best bf16 matrix product. Other work on the machine raises all figures.
+(SGD with Nesterov momentum), averaging. Seven boxes an image, 80 classes. Median of some steps. For the record: the
+float32 step, the parts of the bf16 step, and the least time that its convolutions, forward and twice backward, could
+take on this processor, at the rate of its best bf16 matrix product. Other work on the machine raises all figures.
 
     python benchmarks/train_step_cost.py [--profile]
 """
