@@ -47,9 +47,9 @@ RANKED = 4
 JUDGED = 16
 """Calibration images on which a step is judged."""
 
-ALIKE = 1.0
-"""dB of signal to noise within which the loss judges a step. It tells accuracy better where a network sees what the
-float one sees; where it sees next to nothing, it does not (docs/log.md).
+SEEING = 20.0
+"""dB of signal to noise from which the loss judges a step. Accuracy goes with the loss where a network sees what the
+float one sees; where it sees next to nothing, the loss would rather have it see nothing at all (docs/log.md).
 """
 
 Progress = Callable[[str, float], None]
@@ -236,7 +236,9 @@ EFFORTS: dict[str, tuple[Step, ...]] = {"fast": FAST, "good": GOOD, "best": BEST
 
 
 def run_steps(work: Work, effort: str) -> None:
-    """Take the steps of a level; each stays only where the network's outputs come nearer to the float ones."""
+    """Take the steps of a level; each stays only where the network's outputs come nearer to the float ones: by their
+    loss, or by signal to noise as long as there is little of it.
+    """
     if effort not in EFFORTS:
         raise ToolError(
             f"unknown effort {effort}", hint=did_you_mean(effort, EFFORTS) or f"known: {', '.join(EFFORTS)}"
@@ -251,8 +253,8 @@ def run_steps(work: Work, effort: str) -> None:
         work.progress(step.__name__, 0.0)
         found = step(work)
         snr, loss = judge(found)
-        alike = step is tune_outputs or abs(snr - best_snr) < ALIKE  # tuning cares for the loss alone
-        nearer = loss <= best_loss if alike else snr > best_snr
+        by_loss = step is tune_outputs or min(snr, best_snr) >= SEEING  # tuning cares for the loss alone
+        nearer = loss <= best_loss if by_loss else snr >= best_snr
         kept = nearer or step is allocate_bits  # that one is asked for, and costs
         if kept:
             work.state, best_snr, best_loss = found, snr, loss
