@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def loader_of(data, **settings) -> TrainLoader:
 @pytest.mark.parametrize("augment", [True, False])
 def test_what_a_gpu_draws(data, augment: bool) -> None:
     here, there = loader_of(data), loader_of(data)
-    there.send(Upload(GPU))
+    there.send(Upload(GPU, Lock()))
     for own, other in zip(here.epoch(0, augment), there.epoch(0, augment), strict=True):
         apart = np.abs(own.images.astype(int) - other.images.cpu().numpy().astype(int))
         assert (apart > 1).mean() < 0.04 and apart.mean() < 1  # edges: tests/unit/test_draw.py
@@ -56,7 +57,7 @@ def test_what_a_gpu_draws(data, augment: bool) -> None:
 @pytest.mark.parametrize("settings", [{"mixup": 0.5}, {"hsv": (0.0, 0.3, 0.3)}])
 def test_what_is_blended_or_coloured_is_only_sent(data, settings) -> None:
     here, there = loader_of(data, **settings), loader_of(data, **settings)
-    there.send(Upload(GPU))
+    there.send(Upload(GPU, Lock()))
     for own, other in zip(here.epoch(0, True), there.epoch(0, True), strict=True):
         assert (torch.from_numpy(own.images) == other.images.cpu()).all()
 
@@ -66,7 +67,8 @@ def test_a_replayed_step_is_the_step(data) -> None:
     torch.manual_seed(0)
     module = build_model(ModelSettings(width=0.125, size=96), 10).to(GPU, memory_format=torch.channels_last).train()
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    graphs = Graphs(module, Processes(recipe_of(precision="fp32").train).autocast)
+    processes = Processes(recipe_of(precision="fp32").train)
+    graphs = Graphs(module, processes.autocast, processes.alone)
     found = []
     for call in (module, graphs):
         module.load_state_dict(before)

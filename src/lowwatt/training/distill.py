@@ -40,7 +40,8 @@ class Distiller:
         self, settings: DistillSettings, labels: Sequence[str], strides: Sequence[int], processes: Processes
     ) -> None:
         self.settings, self.strides, self.processes = settings, strides, processes
-        self.teacher = Teacher(settings.teacher, labels, strides, processes.device, processes.graphs)
+        alone = processes.alone if processes.graphs else None
+        self.teacher = Teacher(settings.teacher, labels, strides, processes.device, alone)
         self.remembered = Remembered(self.teacher, int(settings.cache_gib * 2**30))
 
     def losses(

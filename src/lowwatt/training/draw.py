@@ -14,21 +14,21 @@ from torch import Tensor
 from lowwatt.data.layout import Layouts
 from lowwatt.errors import ToolError
 
-CAPTURE = threading.Lock()
-"""Held by whoever asks a GPU for memory in a thread of its own; a CUDA graph is captured while nobody does."""
-
 
 class Upload:
-    """Turns the images of a batch into a tensor on a GPU, uint8 (B, H, W, C), in the thread that made the batch."""
+    """Turns the images of a batch into a tensor on a GPU, uint8 (B, H, W, C), in the thread that made the batch.
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    `alone` is held meanwhile: it asks the GPU for memory, which must not happen while a CUDA graph is captured.
+    """
+
+    def __init__(self, device: torch.device, alone: threading.Lock) -> None:
+        self.device, self.alone = device, alone
         self.stream, self.reader = torch.cuda.Stream(device, priority=-1), torch.cuda.current_stream(device)
 
     def __call__(self, batch: Any) -> Any:
         """The same batch with its images there, whole. ToolError where the GPU's memory does not take them."""
         try:
-            with CAPTURE, torch.cuda.stream(self.stream):
+            with self.alone, torch.cuda.stream(self.stream):
                 images = on_device(batch.images, self.device)
                 images.record_stream(self.reader)
                 done = self.stream.record_event()

@@ -6,13 +6,13 @@ A small detector keeps a GPU busy for a third of the time that Python takes to a
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lowwatt.training.draw import CAPTURE
 from lowwatt.training.norms import is_norm
 
 
@@ -20,11 +20,14 @@ class Graphs:
     """Calls a module on a GPU. What it does is captured once for each shape of images, and again where batch norms turn
     from live to frozen, and replayed from then on.
 
-    The outputs of a call are overwritten by the next one. The graphs of all shapes share the memory in between.
+    The outputs of a call are overwritten by the next one. The graphs of all shapes share the memory in between. `alone`
+    is held while one is captured: other threads that ask the GPU for memory must hold it, too.
     """
 
-    def __init__(self, module: nn.Module, autocast: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
-        self.module, self.autocast = module, autocast
+    def __init__(
+        self, module: nn.Module, autocast: Callable[[], contextlib.AbstractContextManager[Any]], alone: threading.Lock
+    ) -> None:
+        self.module, self.autocast, self.alone = module, autocast, alone
         self._captured: dict[tuple[Any, ...], Callable[[Tensor], Any]] = {}
         self._pool = torch.cuda.graph_pool_handle()
         warn = getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", None)
@@ -40,7 +43,7 @@ class Graphs:
         return self._captured[key](images)
 
     def _capture(self, images: Tensor) -> Callable[[Tensor], Any]:
-        with CAPTURE, _unchanged_buffers(self.module):
+        with self.alone, _unchanged_buffers(self.module):
             graphed: Callable[[Tensor], Any] = torch.cuda.make_graphed_callables(
                 _Cast(self.module, self.autocast), (images.clone(),), allow_unused_input=True, pool=self._pool
             )

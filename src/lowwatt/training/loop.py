@@ -101,9 +101,9 @@ class Trainer:
         self.wrapped, self.optimizer = processes.setup(task.learner(self.module), optimizer)
         self.forward: Callable[[Tensor], Any] = self.wrapped
         if processes.device.type == "cuda":
-            self.loader.send(Upload(processes.device))
+            self.loader.send(Upload(processes.device, processes.alone))
         if processes.graphs and task.graphs:
-            self.forward = Graphs(task.learner(self.module), processes.autocast)
+            self.forward = Graphs(task.learner(self.module), processes.autocast, processes.alone)
         self.reader = LossReader(processes)
         self.schedule = self.full_schedule = Schedule.of(self.settings, self.loader.batch, self.loader.steps)
         self.limit = TimeLimit(self.settings.minutes * 60) if self.settings.minutes else None

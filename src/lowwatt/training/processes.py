@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -23,6 +24,9 @@ T = TypeVar("T")
 class Processes:
     """Device, precision and communication of a run. Process 0 writes files and scores; all others compute alike.
 
+    `graphs` says whether networks run as CUDA graphs; `alone` is for whoever captures one, and for other threads of the
+    process while they ask its GPU for memory.
+
     `torchrun --nproc-per-node 4 -m lowwatt train …` makes four of them, `--nnodes` more on other machines.
     """
 
@@ -35,6 +39,7 @@ class Processes:
         self.rank: int = self.fabric.global_rank
         self.device: torch.device = self.fabric.device
         self.graphs = self.device.type == "cuda" and self.world == 1 and settings.cuda_graphs
+        self.alone = threading.Lock()
 
     @property
     def first(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,11 +40,16 @@ class Teacher:
     """A YOLOX-like detector from a file: .safetensors, .lwg or .onnx, of any width, colour or gray.
 
     It runs at the student's size on the student's pixels; gray ones stand three times for a colour teacher. `classes`
-    are the places of the student's classes among the teacher's, by name. `graphs`: it runs as CUDA graphs.
+    are the places of the student's classes among the teacher's, by name. With `alone` it runs as CUDA graphs.
     """
 
     def __init__(
-        self, file: str, labels: Sequence[str], strides: Sequence[int], device: torch.device, graphs: bool = False
+        self,
+        file: str,
+        labels: Sequence[str],
+        strides: Sequence[int],
+        device: torch.device,
+        alone: threading.Lock | None = None,
     ) -> None:
         self.graph, _ = load_with_head(file)
         head = meta.head(self.graph)
@@ -53,8 +59,8 @@ class Teacher:
         self.classes = _places(labels, meta.labels(self.graph), file)
         network = _Network(self.graph, head, device)
         self.ask: Callable[[Tensor], Any] = network
-        if graphs:
-            self.ask = Graphs(network, contextlib.nullcontext)
+        if alone is not None:
+            self.ask = Graphs(network, contextlib.nullcontext, alone)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Lesson:
