@@ -187,8 +187,8 @@ def test_the_quantized_detector() -> None:
         assert np.std(quant.dequantize(found) - real) < 0.75 * np.std(real - exact[name]), name
 
 
-@pytest.mark.parametrize("scheme", ["litert", "vitis"])
-def test_boxes_of_the_quantized_detector(scheme: str) -> None:
+@pytest.mark.parametrize(("scheme", "least"), [("litert", 0.85), ("vitis", 0.95)])
+def test_boxes_of_the_quantized_detector(scheme: str, least: float) -> None:
     """LiteRT moves fewer of the reference's boxes than quantization has moved of the float network's."""
     exact = lowwatt.Engine(detector(""), "onnxruntime", conf=0.02)
     wanted, found = (lowwatt.Engine(detector(scheme), name, conf=0.02) for name in ("reference", "litert"))
@@ -200,7 +200,7 @@ def test_boxes_of_the_quantized_detector(scheme: str) -> None:
         close += boxes_met(boxes, found(image).detections)
         before += boxes_met(exact(image).detections, boxes)
     assert min(len(close), len(before)) >= 30
-    assert np.mean(close) > np.mean(before) and np.mean(close) >= 0.85
+    assert np.mean(close) > np.mean(before) and np.mean(close) >= least
 
 
 def boxes_met(wanted: Detections, found: Detections) -> list[bool]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lowwatt.data.layout import Corners, Image, Layout, Matrix, Sample, drawn
+from lowwatt.data.layout import Corners, Image, Layout, Matrix, Sample, drawn, places
 from lowwatt.recipe import TrainSettings
 from lowwatt.types import Letterbox
 
@@ -45,8 +46,8 @@ class Chances:
 
 def plain(samples: Sequence[Sample], side: int, chances: Chances, flip: float, pad_value: int = 0) -> list[Layout]:
     """Letterbox each image to (side, side), top left, and mirror it with probability `flip`."""
-    places = np.stack([letterbox_matrix(sample.image, side) for sample in samples])
-    return _combine([[sample] for sample in samples], places, side, chances.mirror < flip, pad_value)
+    fitted = np.stack([letterbox_matrix(sample.image, side) for sample in samples])
+    return _combine([[sample] for sample in samples], fitted, side, chances.mirror < flip, pad_value)
 
 
 def moved(
@@ -55,17 +56,17 @@ def moved(
     """A random affine crop of (side, side), then a random mirror, for each row: of one image, letterboxed to the
     middle, or of four around a random point of a canvas of twice the side, a mosaic.
     """
-    counts = np.array([len(row) for row in rows])
-    of, corner = np.repeat(np.arange(len(rows)), counts), np.concatenate([np.arange(count) for count in counts])
+    counts = [len(row) for row in rows]
+    of, corner = places(counts)
     extent = np.array([sample.image.shape[1::-1] for row in rows for sample in row], np.float64)  # (width, height)
-    scale = side / extent.max(1)
+    scale = side / extent.max(1)  # that of `Letterbox.fit`, for all at once
     ends = np.stack((corner % 2 == 0, corner < 2), 1)  # at the centre of the mosaic; the others begin there
     of_four = (chances.centre[of] - 0.5) * side - ends * extent * scale[:, None]
-    places = np.zeros((len(of), 3, 3))
-    places[:, 0, 0] = places[:, 1, 1] = scale
-    places[:, :2, 2] = np.where((counts[of] > 1)[:, None], of_four, -side / 2)
-    places[:, 2, 2] = 1
-    maps = random_affines(side, chances, settings)[of] @ places
+    fitted = np.zeros((len(of), 3, 3))
+    fitted[:, 0, 0] = fitted[:, 1, 1] = scale
+    fitted[:, :2, 2] = np.where((np.array(counts)[of] > 1)[:, None], of_four, -side / 2)
+    fitted[:, 2, 2] = 1
+    maps = random_affines(side, chances, settings)[of] @ fitted
     return _combine(rows, maps, side, chances.mirror < settings.flip, pad_value)
 
 
@@ -141,19 +142,19 @@ def _combine(
     (rows,) says so, the boxes with them.
     """
     counts = [len(row) for row in rows]
+    samples = [sample for row in rows for sample in row]
+    boxes_of = [len(sample.boxes) for sample in samples]
     turned = np.repeat(mirror, counts)
     maps[turned, 0] *= -1
     maps[turned, 0, 2] += side
-    samples = [sample for row in rows for sample in row]
-    boxes_of = [len(sample.boxes) for sample in samples]
-    moved_boxes = transform_boxes(np.concatenate([sample.boxes for sample in samples]), np.repeat(maps, boxes_of, 0))
-    cut, keep = clip_boxes(moved_boxes, side)
+    whole = transform_boxes(np.concatenate([sample.boxes for sample in samples]), np.repeat(maps, boxes_of, 0))
+    cut, keep = clip_boxes(whole, side)
     labels = np.concatenate([sample.labels for sample in samples])
-    layouts, first, begin = [], 0, 0
-    for row in rows:
-        last, end = first + len(row), begin + sum(len(sample.boxes) for sample in row)
-        seen = keep[begin:end]
-        images = [sample.image for sample in row]
-        layouts.append(Layout(images, maps[first:last], side, pad_value, cut[begin:end][seen], labels[begin:end][seen]))
-        first, begin = last, end
+    ends = np.cumsum([0, *counts])
+    box_ends = np.cumsum([0, *boxes_of])[ends]
+    layouts = []
+    for row, of_images, of_boxes in zip(rows, pairwise(ends), pairwise(box_ends), strict=True):
+        images, mine = [sample.image for sample in row], slice(*of_boxes)
+        seen = keep[mine]
+        layouts.append(Layout(images, maps[slice(*of_images)], side, pad_value, cut[mine][seen], labels[mine][seen]))
     return layouts

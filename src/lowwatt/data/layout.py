@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ def warp(image: Image, matrix: Matrix, canvas: Image) -> None:
     top, bottom = _reach(c, d, y, image, canvas.shape[0])
     if left >= right or top >= bottom:
         return
-    centres = np.array(((a, b, x + (a + b - 1) / 2 - left), (c, d, y + (c + d - 1) / 2 - top)))
+    centres = np.array(((a, b, _between_centres(a, b, x) - left), (c, d, _between_centres(c, d, y) - top)))
     size, part = (right - left, bottom - top), canvas[top:bottom, left:right]
     cv2.warpAffine(image, centres, size, dst=part, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
 
@@ -76,6 +77,20 @@ def _reach(a: float, b: float, start: float, image: Image, side: int) -> tuple[i
     middle = start + (a * width + b * height) / 2
     half = (abs(a) * (width + 1) + abs(b) * (height + 1)) / 2
     return max(0, math.floor(middle - half)), min(side, math.ceil(middle + half))
+
+
+def _between_centres(a: Any, b: Any, start: Any) -> Any:
+    """Shift of an axis, (a, b, start) between pixel edges, as it is between pixel centres; numbers or arrays."""
+    return start + (a + b - 1) / 2
+
+
+def places(counts: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of all things of some rows, one behind the other, `counts` in each: the row, and the place in it.
+
+    >>> [found.tolist() for found in places([1, 2])]
+    [[0, 1, 1], [0, 0, 1]]
+    """
+    return np.repeat(np.arange(len(counts)), counts), np.concatenate([np.arange(count) for count in counts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +114,15 @@ class Layouts:
     def of(cls, layouts: Sequence[Layout]) -> Layouts:
         """Of inputs of one side."""
         counts = [len(layout.images) for layout in layouts]
-        shape = len(layouts), max(counts)
-        place = np.repeat(np.arange(shape[0]), counts), np.concatenate([np.arange(count) for count in counts])
+        shape, place = (len(layouts), max(counts)), places(counts)
         images = [image for layout in layouts for image in layout.images]
         start, size = np.zeros(shape, np.int64), np.zeros((*shape, 2), np.int32)
         back = np.zeros((*shape, 2, 3), np.float32)
+        rows = np.linalg.inv(np.concatenate([layout.maps for layout in layouts]))[:, :2]
+        rows[:, :, 2] = _between_centres(*np.moveaxis(rows, 2, 0))
         start[place] = np.cumsum([0, *(image.size for image in images[:-1])])
         size[place] = [image.shape[:2] for image in images]
-        back[place] = _between_centres(np.linalg.inv(np.concatenate([layout.maps for layout in layouts])))
+        back[place] = rows
         first = layouts[0]
         pixels = np.concatenate([image.reshape(-1) for image in images])
         return cls(pixels, start, size, back, first.side, images[0].shape[2], first.pad_value)
@@ -118,10 +134,3 @@ class Layouts:
     def shape(self) -> tuple[int, int, int, int]:
         """(B, side, side, C)."""
         return len(self), self.side, self.side, self.channels
-
-
-def _between_centres(maps: Matrix) -> Matrix:
-    """Rows (N, 2, 3) of maps between pixel edges (N, 3, 3), as they are between pixel centres."""
-    rows: Matrix = maps[:, :2].copy()
-    rows[:, :, 2] += (rows[:, :, 0] + rows[:, :, 1] - 1) / 2
-    return rows

@@ -83,15 +83,14 @@ class TrainLoader(Batches[Batch]):
         rng = np.random.default_rng((self.settings.seed, 3, epoch, step))
         chances = Chances.draw(rng, self.batch).part(slice(self.rank, None, self.world))
         layouts = self._layouts(indices, pool, side, chances, augment)
-        images: NDArray[np.uint8] | Layouts
-        seen: Sequence[Layout | Sample] = layouts
         if self._later:
-            images = Layouts.of(layouts)
-        else:
-            seen = samples = [drawn(layout) for layout in layouts]
-            if augment:
-                seen = samples = self._finished(samples, pool, (self.settings.seed, 4, epoch, step))
-            images = np.stack([sample.image for sample in samples])
+            return self._batch(Layouts.of(layouts), layouts, indices)
+        samples = [drawn(layout) for layout in layouts]
+        if augment:
+            samples = self._finished(samples, pool, (self.settings.seed, 4, epoch, step))
+        return self._batch(np.stack([sample.image for sample in samples]), samples, indices)
+
+    def _batch(self, images: NDArray[np.uint8] | Layouts, seen: Sequence[Layout | Sample], indices: Indices) -> Batch:
         files = [self.samples.data.images[i].path.name for i in indices]
         return Batch(images, [one.boxes for one in seen], [one.labels for one in seen], files)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lowwatt.data.layout import Layouts
-from lowwatt.errors import ToolError
+from lowwatt.training.guard import out_of_memory
 
 
 class Upload:
@@ -33,15 +33,16 @@ class Upload:
                 images.record_stream(self.reader)
                 done = self.stream.record_event()
         except torch.OutOfMemoryError:
-            count = len(batch.images)
-            what, why = f"out of memory with {count} images a step", "the images alone do not fit on the GPU any more"
-            raise ToolError(what, where="train.batch", why=why, hint="lower train.batch") from None
+            why = "the images alone do not fit on the GPU any more"
+            raise out_of_memory(len(batch.images), hint="lower train.batch", why=why) from None
         done.synchronize()
         return replace(batch, images=images)
 
 
-def on_device(images: NDArray[np.uint8] | Layouts, device: torch.device) -> Tensor:
-    """Images of a batch on a device, drawn there where they are not drawn yet."""
+def on_device(images: NDArray[np.uint8] | Layouts | Tensor, device: torch.device) -> Tensor:
+    """Images of a batch on a device, drawn there where they are not drawn yet; as they are where they are there."""
+    if isinstance(images, Tensor):
+        return images
     return drawn(images, device) if isinstance(images, Layouts) else sent(images, device)
 
 

@@ -31,8 +31,7 @@ class LossReader:
     def __call__(self, losses: Mapping[str, Tensor], where: str, files: list[str], rate: float) -> dict[str, float]:
         """What has become known: the losses of this step or, on a GPU, of the one before; nothing at its first."""
         values = self.processes.mean(torch.stack([value.detach().float() for value in losses.values()]))
-        before = self.rest() if self.late else {}
-        event = None
+        before, event = self.rest(), None
         if values.is_cuda:
             values, event = values.to("cpu", non_blocking=True), torch.cuda.Event()
             event.record()
@@ -82,7 +81,12 @@ def memory_told(batch: Any, try_step: Callable[[Any], Any]) -> Iterator[None]:
     count = len(batch.images)  # outside of the except: its traceback holds the tensors of the step
     fits = _largest(batch, count, try_step)
     hint = f"train.batch={fits} fits" if fits else "lower model.size or model.width: not even one image fits"
-    raise ToolError(f"out of memory with {count} images a step", where="train.batch", hint=f"{hint} (tried just now)")
+    raise out_of_memory(count, hint=f"{hint} (tried just now)")
+
+
+def out_of_memory(images: int, hint: str, why: str = "") -> ToolError:
+    """What to raise where a step of so many images does not fit."""
+    return ToolError(f"out of memory with {images} images a step", where="train.batch", why=why, hint=hint)
 
 
 def _is_memory(error: BaseException) -> bool:

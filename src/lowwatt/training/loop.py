@@ -17,7 +17,7 @@ from lowwatt.errors import ToolError
 from lowwatt.files import sweep
 from lowwatt.models.checkpoint import Model, load, save
 from lowwatt.recipe import Recipe, load_recipe
-from lowwatt.training.draw import Upload, sent
+from lowwatt.training.draw import Upload, on_device
 from lowwatt.training.ema import Ema
 from lowwatt.training.graphs import Graphs
 from lowwatt.training.guard import LossReader, memory_told
@@ -98,12 +98,13 @@ class Trainer:
         self.module.to(processes.device, memory_format=torch.channels_last)
         self.ema = Ema(self.module, self.settings.ema, self.settings.ema_ramp)
         optimizer = optimizer_of(task.groups(self.module), self.settings)
-        self.wrapped, self.optimizer = processes.setup(task.learner(self.module), optimizer)
+        learner = task.learner(self.module)
+        self.wrapped, self.optimizer = processes.setup(learner, optimizer)
         self.forward: Callable[[Tensor], Any] = self.wrapped
         if processes.device.type == "cuda":
             self.loader.send(Upload(processes.device, processes.alone))
         if processes.graphs and task.graphs:
-            self.forward = Graphs(task.learner(self.module), processes.autocast, processes.alone)
+            self.forward = Graphs(learner, processes.autocast, processes.alone)
         self.reader = LossReader(processes)
         self.schedule = self.full_schedule = Schedule.of(self.settings, self.loader.batch, self.loader.steps)
         self.limit = TimeLimit(self.settings.minutes * 60) if self.settings.minutes else None
@@ -229,7 +230,7 @@ class Trainer:
         return losses
 
     def _pixels(self, batch: Batch) -> Tensor:
-        images = batch.images if isinstance(batch.images, Tensor) else sent(batch.images, self.processes.device)
+        images = on_device(batch.images, self.processes.device)
         return images.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
 
     def _save_in_time(self) -> None:

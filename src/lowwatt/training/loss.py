@@ -70,7 +70,7 @@ def pad_targets(
     boxes: Sequence[NDArray[np.float32]], labels: Sequence[NDArray[np.int64]], device: torch.device
 ) -> Targets:
     """Lists of boxes per image as padded tensors on the device; one box at least, valid or not."""
-    most = max(1, *map(len, labels))
+    most = max(map(len, labels), default=0) or 1
     xyxy = np.zeros((len(boxes), most, 4), np.float32)
     label = np.zeros((len(boxes), most), np.int64)
     valid = np.zeros((len(boxes), most), np.bool_)
@@ -100,9 +100,9 @@ def detection_loss(
     box_loss = BOX_LOSS_WEIGHT * learners.sum(BOX_LOSSES[box](learners.xyxy, learners.goal)) / count
     obj_loss = _cross_entropy(predictions.obj, matched.positive.float()) / count
     cls_loss = _CLASS_LOSSES[cls](predictions, learners) / count
-    l1_loss = (
-        learners.sum((learners.box - learners.raw_goal).abs().sum(2)) / count if l1 else torch.zeros_like(box_loss)
-    )
+    l1_loss = torch.zeros_like(box_loss)
+    if l1:
+        l1_loss = learners.sum((learners.box - learners.raw_goal).abs().sum(2)) / count
     return Losses(box_loss + obj_loss + cls_loss + l1_loss, box_loss, cls_loss, obj_loss, l1_loss, positives)
 
 

@@ -121,9 +121,8 @@ def _fabric(device: str, precision: str, scaler: torch.amp.GradScaler, world: in
         plugin = MixedPrecision("bf16-mixed", device)
     elif precision == "fp16":
         plugin = MixedPrecision("16-mixed", device, scaler)
-    logging.getLogger("lightning_fabric").setLevel(
-        logging.WARNING
-    )  # advice on matrix products, which there are none of
+    # no advice on matrix products, of which there are none
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     strategy = "ddp" if world > 1 else "auto"
     fabric = Fabric(accelerator=device, devices=local, num_nodes=world // local, strategy=strategy, plugins=plugin)
